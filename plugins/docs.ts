@@ -1,0 +1,91 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import fp from 'fastify-plugin'
+
+const tags = [
+  { name: 'auth', description: 'Accounts and sessions.' },
+  { name: 'models', description: 'The models that Ollama lists.' },
+  { name: 'chats', description: 'A user’s chats.' },
+  { name: 'messages', description: 'Messages and their replies, which are durable resources.' },
+  { name: 'health', description: 'What probes ask.' },
+]
+
+/** Models of the stream's events: no operation refers to them, and clients want their decoders. */
+const streamModels = ['MessageStart', 'MessageChunk']
+
+/** The page needs nothing from any other host; its styles are set by its own script. */
+const pagePolicy = {
+  'default-src': ["'self'"],
+  'img-src': ["'self'", 'data:'],
+  'style-src': ["'self'", "'unsafe-inline'"],
+  'object-src': ["'none'"],
+  'base-uri': ["'self'"],
+  'frame-ancestors': ["'none'"],
+}
+
+/** The names of the components that a part of the document refers to. */
+function referredIn(part: unknown): string[] {
+  const names = JSON.stringify(part).matchAll(/"\$ref":"#\/components\/schemas\/([^"/]+)/g)
+  return Array.from(names, ([, name]) => name ?? '')
+}
+
+/** Removes what neither operations use nor `also` names: a socket's payloads are no part of it. */
+function removeUnused(
+  schemas: Record<string, unknown>,
+  paths: unknown,
+  also: readonly string[],
+): void {
+  const used = new Set([...referredIn(paths), ...also])
+  // A set's iteration goes on to what is added meanwhile.
+  for (const name of used) {
+    for (const referred of referredIn(schemas[name] ?? {})) used.add(referred)
+  }
+  for (const name of Object.keys(schemas)) {
+    if (!used.has(name)) delete schemas[name]
+  }
+}
+
+export default fp(
+  async (fastify) => {
+    await fastify.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: {
+          title: 'Durable chat',
+          description:
+            'The backend of an AI chat platform in which a generation is a durable resource: ' +
+            'started once, rejoined from any offset, stopped with proof.',
+          version: '1.0.0',
+          license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
+        },
+        servers: [{ url: '/', description: 'This server.' }],
+        tags,
+        components: {
+          securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } },
+        },
+        security: [{ bearer: [] }],
+      },
+      refResolver: {
+        // Components are named by their `$id`; the default calls them `def-0`.
+        buildLocalReference: (json, _baseUri, _fragment, i) =>
+          typeof json.$id === 'string' ? json.$id : `def-${i}`,
+      },
+      transformObject: (documentObject) => {
+        if (!('openapiObject' in documentObject)) return documentObject.swaggerObject
+        const { openapiObject } = documentObject
+        removeUnused(openapiObject.components?.schemas ?? {}, openapiObject.paths, streamModels)
+        return openapiObject
+      },
+    })
+    await fastify.register(swaggerUi, { routePrefix: '/docs', staticCSP: pagePolicy })
+
+    let document = ''
+    fastify.addHook('onReady', async () => {
+      document = JSON.stringify(fastify.swagger())
+    })
+    fastify.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
+      reply.type('application/json; charset=utf-8').send(document)
+    })
+  },
+  { name: 'docs', dependencies: ['validation', 'observability'] },
+)

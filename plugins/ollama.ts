@@ -1,0 +1,52 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { AppError } from '../src/errors.js'
+import { createModelCatalogue } from '../src/ollama/catalogue.js'
+import { createOllamaClient } from '../src/ollama/client.js'
+import { startElizaServer } from '../src/ollama/eliza-server.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    ollama: ReturnType<typeof createOllama>
+  }
+}
+
+function createOllama(fastify: FastifyInstance, address: string) {
+  const { config } = fastify
+  const client = createOllamaClient({
+    url: address,
+    connectTimeoutMs: config.OLLAMA_CONNECT_TIMEOUT_MS,
+    firstTokenTimeoutMs: config.OLLAMA_FIRST_TOKEN_TIMEOUT_MS,
+    idleTimeoutMs: config.OLLAMA_IDLE_TIMEOUT_MS,
+  })
+  const catalogue = createModelCatalogue(client, { defaultModel: config.DEFAULT_MODEL })
+  const { origin, pathname } = new URL(address)
+  return { client, catalogue, url: `${origin}${pathname}`.replace(/\/$/, '') }
+}
+
+/** Ollama: the one of OLLAMA_API_URL, else an embedded server of its API. */
+export default fp(
+  async (fastify) => {
+    const outside = fastify.config.OLLAMA_API_URL
+    const server =
+      outside === undefined ? await startElizaServer() : { url: outside, close: async () => {} }
+    const ollama = createOllama(fastify, server.url)
+    fastify.decorate('ollama', ollama)
+    fastify.addHook('onClose', async () => {
+      await ollama.client.close()
+      await server.close()
+    })
+
+    fastify.log.info(
+      outside === undefined
+        ? `Models: the embedded ELIZA at ${ollama.url}; set OLLAMA_API_URL to use Ollama`
+        : `Models: Ollama at ${ollama.url}; unset OLLAMA_API_URL to use the embedded ELIZA`,
+    )
+    // Known before the first request asks. Ollama may be away at the start and come later.
+    ollama.catalogue.list().catch((error: unknown) => {
+      if (error instanceof AppError && error.code === 'SHUTTING_DOWN') return
+      fastify.log.warn({ err: error }, 'Ollama does not answer yet')
+    })
+  },
+  { name: 'ollama', dependencies: [] },
+)

@@ -1,0 +1,131 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import fastifyRedis from '@fastify/redis'
+import type { FastifyBaseLogger } from 'fastify'
+import fp from 'fastify-plugin'
+import { Redis } from 'ioredis'
+import type { Cache } from '../src/cache/cache.js'
+import { createMemoryCache } from '../src/cache/memory.js'
+import { createRedisCache } from '../src/cache/redis.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
+    cache: Cache
+  }
+}
+
+const refusalLogMs = 60_000
+
+/** The cache: Redis when REDIS_URL is set, else the process's own memory. */
+export default fp(
+  async (fastify) => {
+    const { config, log } = fastify
+    const cache = config.REDIS_URL
+      ? await connectRedisCache(config.REDIS_URL)
+      : createMemoryCache()
+    fastify.decorate('cache', cache)
+    fastify.addHook('onClose', () => cache.close())
+    if (!config.REDIS_URL) {
+      log.info('cache: this process’s memory; set REDIS_URL to share it between servers by Redis')
+    }
+
+    async function connectRedisCache(url: string): Promise<Cache> {
+      const address = describe(url)
+      const client = connect(url)
+      try {
+        await answering(client, config.START_TIMEOUT_MS * 0.8)
+      } catch (error) {
+        client.disconnect()
+        throw new Error(
+          `REDIS_URL: Redis at ${address} cannot be used: ${reasonOf(error)}. ` +
+            'Start it or correct REDIS_URL; unset it to use the process’s own memory.',
+        )
+      }
+      await fastify.register(fastifyRedis, { client })
+      log.info(`cache: Redis at ${address}; unset REDIS_URL to use this process’s memory`)
+      return createRedisCache(client, {
+        connectSubscriber: () => {
+          const subscriber = client.duplicate({ autoResubscribe: false })
+          ignoreErrors(subscriber, log)
+          return subscriber
+        },
+        onChange: (state, cause) => {
+          if (state === 'away') log.warn({ reason: reasonOf(cause) }, 'Redis is away: going on without')
+          else log.info('Redis is back')
+        },
+        onRefused: atMostEvery(refusalLogMs, (cause) => {
+          log.warn({ reason: reasonOf(cause) }, 'Redis refused a command')
+        }),
+      })
+    }
+
+    function connect(url: string): Redis {
+      const client = new Redis(url, {
+        connectTimeout: 2000,
+        commandTimeout: 250,
+        // A connection on which nothing comes back is given up, and made anew.
+        socketTimeout: 3000,
+        enableOfflineQueue: false,
+        autoResendUnfulfilledCommands: false,
+        maxRetriesPerRequest: 0,
+        retryStrategy: (attempt) => Math.min(attempt * 100, 1000),
+      })
+      ignoreErrors(client, log)
+      return client
+    }
+  },
+  { name: 'redis' },
+)
+
+/** ioredis prints errors that nobody hears; what matters of them is told by the breaker. */
+function ignoreErrors(client: Redis, log: FastifyBaseLogger): void {
+  client.on('error', (error) => log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed'))
+}
+
+/** Resolves when Redis answers; a refusal (a wrong password, say) is final, absence is waited out. */
+async function answering(client: Redis, timeoutMs: number): Promise<void> {
+  const deadline = Date.now() + timeoutMs
+  let last: unknown
+  client.on('error', remember)
+  try {
+    while (true) {
+      try {
+        await client.ping()
+        return
+      } catch (error) {
+        const cause = last ?? error
+        if (isRefusal(cause) || isRefusal(error) || Date.now() >= deadline) throw cause
+      }
+      await delay(50)
+    }
+  } finally {
+    client.off('error', remember)
+  }
+
+  function remember(error: unknown): void {
+    last = error
+  }
+}
+
+const isRefusal = (error: unknown) =>
+  error instanceof Error && error.name === 'ReplyError' && !/^(LOADING|MASTERDOWN)/.test(error.message)
+
+/** A URL without its credentials. */
+function describe(url: string): string {
+  const { protocol, host, pathname } = new URL(url)
+  return `${protocol}//${host}${pathname}`
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.message || ('code' in error ? String(error.code) : error.name)
+}
+
+function atMostEvery<T>(ms: number, action: (value: T) => void): (value: T) => void {
+  let last = Number.NEGATIVE_INFINITY
+  return (value) => {
+    if (performance.now() - last < ms) return
+    last = performance.now()
+    action(value)
+  }
+}

@@ -1,0 +1,166 @@
+import type { Static, TSchema } from '@sinclair/typebox'
+import fp from 'fastify-plugin'
+import fastifySocketIo from 'fastify-socket.io'
+import { Audience } from '../src/chat/audience.js'
+import type { ChatServer, ChatSocket } from '../src/chat/chat-socket.js'
+import { AppError } from '../src/errors.js'
+
+/** What an event's handler answers with; a function is called in the turn in which it is sent. */
+type Answer = object | (() => object)
+
+/** A client's event: its payload's model, and what is done with it. */
+export interface ClientEvent<S extends TSchema> {
+  name: string
+  payload: S
+  handle: (payload: Static<S>, socket: ChatSocket) => Promise<Answer>
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    io: ChatServer
+    audience: Audience
+    /** Every client event that is served, with its payload's schema. */
+    clientEvents: ReadonlyMap<string, ClientEvent<TSchema>>
+    onClientEvent<S extends TSchema>(event: ClientEvent<S>): void
+  }
+}
+
+/** A socket that sends this many times its limit in a second is disconnected. */
+const abuseFactor = 5
+/** The longest delay that a timer takes, in milliseconds. */
+const longestTimerMs = 2 ** 31 - 1
+
+type Acknowledge = (answer: object) => void
+
+/** Socket.io: who may connect, and how events are checked, run and acknowledged. */
+export default fp(
+  async (fastify) => {
+    const { config, sessions, log } = fastify
+    const events = new Map<string, ClientEvent<TSchema>>()
+
+    await fastify.register(fastifySocketIo.default, {
+      serveClient: false,
+      // A recovered connection would skip the authentication below.
+      connectionStateRecovery: undefined,
+      perMessageDeflate: false,
+      maxHttpBufferSize: 1_000_000,
+      connectTimeout: 10_000,
+      cors: { origin: config.FRONTEND_URL },
+      // CORS does not guard a WebSocket.
+      allowRequest: (request, decide) => {
+        const allowed = fastify.originAllowed(request.headers.origin, request.headers.host)
+        decide(allowed ? null : 'ORIGIN_REFUSED', allowed)
+      },
+      preClose: (done) => {
+        // Closed rather than told to disconnect, so that clients connect again, to another server.
+        for (const socket of fastify.io.sockets.sockets.values()) socket.conn.close()
+        done()
+      },
+    })
+    const { io } = fastify
+    const audience = new Audience(io, fastify.generations)
+    fastify.decorate('audience', audience)
+    fastify.decorate('clientEvents', events)
+    fastify.decorate('onClientEvent', <S extends TSchema>(event: ClientEvent<S>) => {
+      events.set(event.name, event as unknown as ClientEvent<TSchema>)
+    })
+
+    io.use((socket, next) => {
+      authenticate(socket).then(
+        () => next(),
+        (error: unknown) => next(refusal(error)),
+      )
+    })
+
+    async function authenticate(socket: ChatSocket): Promise<void> {
+      const { token } = socket.handshake.auth
+      const header = socket.handshake.headers.authorization
+      const bearer = typeof token === 'string' ? token : /^Bearer (\S+)$/i.exec(header ?? '')?.[1]
+      if (!bearer) throw new AppError('UNAUTHORIZED')
+      const { userId, sessionId, expiresAt } = await sessions.authenticate(bearer)
+      socket.data.userId = userId
+      socket.data.sessionId = sessionId
+      const lifeMs = Math.min(expiresAt.getTime() - Date.now(), longestTimerMs)
+      const expiry = setTimeout(() => socket.disconnect(true), lifeMs).unref()
+      socket.once('disconnect', () => clearTimeout(expiry))
+    }
+
+    function refusal(error: unknown): Error {
+      const known = asAppError(error)
+      return Object.assign(new Error(known.message), { data: wireError(known) })
+    }
+
+    function asAppError(error: unknown): AppError {
+      if (error instanceof AppError) return error
+      log.error({ err: error }, 'a socket event failed')
+      return new AppError('INTERNAL')
+    }
+
+    io.on('connection', (socket) => {
+      audience.admit(socket)
+      const isWithinLimit = eventLimit(config.RATE_LIMIT_SOCKET_EVENTS_PER_SECOND, () => {
+        log.info({ userId: socket.data.userId }, 'a socket that floods was disconnected')
+        socket.disconnect(true)
+      })
+      socket.onAny((name: string, ...args: unknown[]) => {
+        const last = args.at(-1)
+        const acknowledge =
+          typeof last === 'function'
+            ? (last as Acknowledge)
+            : // A client without acknowledgements hears of its errors by an event.
+              (answer: object) => {
+                if ('error' in answer)
+                  (socket as ErrorSocket).emit('event-error', { event: name, ...answer })
+              }
+        if (!isWithinLimit()) {
+          return acknowledge({ ok: false, error: wireError(new AppError('RATE_LIMITED')) })
+        }
+        const payload = typeof args[0] === 'function' ? undefined : args[0]
+        run(name, payload, socket).then(
+          (answer) =>
+            acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) }),
+          (error: unknown) => acknowledge({ ok: false, error: wireError(asAppError(error)) }),
+        )
+      })
+    })
+
+    async function run(name: string, payload: unknown, socket: ChatSocket): Promise<Answer> {
+      const event = events.get(name)
+      if (!event) throw new AppError('NOT_FOUND', { message: 'There is no such event.' })
+      return event.handle(fastify.validatePayload(event.payload, payload), socket)
+    }
+
+    const stopListening = fastify.hub.listen(audience)
+    const stopWatching = sessions.onEnded((sessionId) => audience.dismiss(sessionId))
+    fastify.addHook('onClose', async () => {
+      stopListening()
+      stopWatching()
+      audience.close()
+    })
+  },
+  { name: 'socket', dependencies: ['auth', 'chat', 'security', 'validation'] },
+)
+
+interface ErrorSocket {
+  emit(event: 'event-error', payload: object): boolean
+}
+
+function wireError({ code, message, retryable }: AppError) {
+  return { code, message, retryable }
+}
+
+/** Counts a socket's events by the second; `onAbuse` is called once when it floods. */
+function eventLimit(perSecond: number, onAbuse: () => void): () => boolean {
+  let windowEnds = 0
+  let count = 0
+  return () => {
+    const now = Date.now()
+    if (now >= windowEnds) {
+      windowEnds = now + 1000
+      count = 0
+    }
+    count++
+    if (count === perSecond * abuseFactor) onAbuse()
+    return count <= perSecond
+  }
+}

@@ -1,0 +1,88 @@
+import { Readable } from 'node:stream'
+import accepts from '@fastify/accepts'
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+
+interface SentEvent {
+  event: string
+  id: string
+  data: unknown
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Whether the client wants server-sent events; JSON wins wherever it is accepted. */
+    wantsEvents(): boolean
+  }
+  interface FastifyReply {
+    /** Aborted when the client goes away before the answer is whole. */
+    goneSignal(): AbortSignal
+    /** Answers with server-sent events: each is sent when it comes, no faster than it is read. */
+    sendEvents(events: AsyncIterable<SentEvent>): FastifyReply
+  }
+}
+
+/** A proxy or a phone drops a connection that is silent for longer, in milliseconds. */
+const heartbeatMs = 15_000
+
+/** Server-sent events as an answer. */
+export default fp(
+  async (fastify) => {
+    await fastify.register(accepts)
+
+    fastify.decorateRequest('wantsEvents', function wantsEvents() {
+      return this.type(['application/json', 'text/event-stream']) === 'text/event-stream'
+    })
+
+    fastify.decorateReply('goneSignal', function goneSignal() {
+      const gone = new AbortController()
+      this.raw.once('close', () => {
+        if (!this.raw.writableFinished) gone.abort()
+      })
+      return gone.signal
+    })
+
+    fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events) {
+      this.header('Content-Type', 'text/event-stream; charset=utf-8')
+      this.header('Cache-Control', 'no-store')
+      // nginx would hold the events back.
+      this.header('X-Accel-Buffering', 'no')
+      return this.send(Readable.from(encode(events), { objectMode: false, highWaterMark: 0 }))
+    })
+  },
+  { name: 'streaming' },
+)
+
+/** Events as text/event-stream, with a comment where nothing else is said for a while. */
+async function* encode(events: AsyncIterable<SentEvent>): AsyncGenerator<string> {
+  const iterator = events[Symbol.asyncIterator]()
+  // The headers go out with the first bytes, and a client should know at once that it is heard.
+  yield ':\n\n'
+  try {
+    let next = iterator.next()
+    for (;;) {
+      const result = await orHeartbeat(next)
+      if (result === 'heartbeat') yield ':\n\n'
+      else if (result.done) return
+      else {
+        const { event, id, data } = result.value
+        yield `event: ${event}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`
+        next = iterator.next()
+      }
+    }
+  } finally {
+    await iterator.return?.()
+  }
+}
+
+async function orHeartbeat<T>(next: Promise<T>): Promise<T | 'heartbeat'> {
+  let timer: NodeJS.Timeout | undefined
+  const heartbeat = new Promise<'heartbeat'>((resolve) => {
+    timer = setTimeout(resolve, heartbeatMs, 'heartbeat').unref()
+  })
+  try {
+    return await Promise.race([next, heartbeat])
+  } finally {
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,96 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../../schemas/chats.js'
+import { Closed, Cursor, errors, Id, Limit } from '../../../schemas/common.js'
+
+const ChatParams = Closed({ chatId: Id })
+
+const routes: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { chats } = fastify
+
+  fastify.post(
+    '/chats',
+    {
+      schema: {
+        operationId: 'createChat',
+        tags: ['chats'],
+        summary: 'Create a chat',
+        description: 'Without a title it takes the first words of its first message.',
+        body: ChatInput,
+        response: { 201: Chat, ...errors(400, 401, 404, 413, 415, 500, 502, 503, 504) },
+      },
+    },
+    async (request, reply) => {
+      const chat = await chats.create(request.session.userId, request.body)
+      return reply.code(201).send(chat)
+    },
+  )
+
+  fastify.get(
+    '/chats',
+    {
+      schema: {
+        operationId: 'listChats',
+        tags: ['chats'],
+        summary: 'List the chats',
+        description: 'One’s own, the one with the newest activity first.',
+        querystring: Closed({ limit: Limit(20), cursor: Type.Optional(Cursor) }),
+        response: { 200: ChatList, ...errors(400, 401, 500, 503) },
+      },
+    },
+    (request) => chats.list(request.session.userId, request.query),
+  )
+
+  fastify.get(
+    '/chats/:chatId',
+    {
+      schema: {
+        operationId: 'getChat',
+        tags: ['chats'],
+        summary: 'Read a chat',
+        description: 'With its newest messages, in order; `nextCursor` leads to older ones.',
+        params: ChatParams,
+        querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
+        response: { 200: ChatWithMessages, ...errors(400, 401, 404, 500, 503) },
+      },
+    },
+    ({ session, params, query }) =>
+      chats.read(session.userId, params.chatId, { limit: query.limit, cursor: query.before }),
+  )
+
+  fastify.patch(
+    '/chats/:chatId',
+    {
+      schema: {
+        operationId: 'updateChat',
+        tags: ['chats'],
+        summary: 'Change a chat',
+        description: 'Replaces the fields that are given; what is running is not touched.',
+        params: ChatParams,
+        body: ChatPatch,
+        response: { 200: Chat, ...errors(400, 401, 404, 413, 415, 500, 502, 503, 504) },
+      },
+    },
+    ({ session, params, body }) => chats.update(session.userId, params.chatId, body),
+  )
+
+  fastify.delete(
+    '/chats/:chatId',
+    {
+      schema: {
+        operationId: 'deleteChat',
+        tags: ['chats'],
+        summary: 'Delete a chat',
+        description: 'Stops what is running in it, then removes it with its messages.',
+        params: ChatParams,
+        response: { 204: Type.Null({ description: 'Gone.' }), ...errors(400, 401, 404, 500, 503) },
+      },
+    },
+    async ({ session, params }, reply) => {
+      await chats.delete(session.userId, params.chatId)
+      return reply.code(204).send(null)
+    },
+  )
+}
+
+export default routes

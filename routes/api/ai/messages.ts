@@ -1,0 +1,150 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Closed, errors, Id } from '../../../schemas/common.js'
+import { Message, MessageInput, Turn } from '../../../schemas/messages.js'
+
+const MessageParams = Closed({ chatId: Id, messageId: Id })
+
+const SendHeaders = Type.Object({
+  'idempotency-key': Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 255,
+      description: 'The client’s own name for this message: a retry with it sends nothing twice.',
+    }),
+  ),
+  prefer: Type.Optional(
+    Type.String({
+      maxLength: 255,
+      description: '`respond-async`: answer 202 as soon as the message is stored.',
+    }),
+  ),
+})
+
+const ResumeHeaders = Type.Object({
+  'last-event-id': Type.Optional(
+    Type.String({
+      pattern: '^[0-9a-f]{24}:[1-9][0-9]{0,8}:[0-9]{1,9}$',
+      description: 'The `id` of the last event that was heard.',
+    }),
+  ),
+})
+
+const ResumeQuery = Closed({
+  epoch: Type.Optional(Type.Integer({ minimum: 1, description: 'The epoch of the last frame.' })),
+  offset: Type.Optional(
+    Type.Integer({ minimum: 0, description: 'How much of the text is there, in UTF-16 units.' }),
+  ),
+})
+
+const routes: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { chats, generations, turns } = fastify
+
+  fastify.post(
+    '/chats/:chatId/messages',
+    {
+      schema: {
+        operationId: 'sendMessage',
+        tags: ['messages'],
+        summary: 'Send a message',
+        description:
+          'Stores the message and its reply’s record, then generates. By default the answer comes ' +
+          'when the reply is done (201); with `Prefer: respond-async` at once (202); with `Accept: ' +
+          'text/event-stream` and no JSON accepted, as server-sent events `message`, ' +
+          '`message-start` and `message-chunk`, ended after the reply’s `message`. A client that ' +
+          'goes away stops nothing.',
+        params: Closed({ chatId: Id }),
+        headers: SendHeaders,
+        body: MessageInput,
+        response: {
+          201: Turn,
+          202: Turn,
+          ...errors(400, 401, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { session, params, body, headers } = request
+      const turn = await chats.send({
+        userId: session.userId,
+        chatId: params.chatId,
+        ...body,
+        key: headers['idempotency-key'],
+      })
+      reply.header('Location', `/api/ai/chats/${params.chatId}/messages/${turn.reply.id}/stream`)
+      if (request.wantsEvents()) {
+        return answerWithEvents(reply, turns.follow(turn, reply.goneSignal()))
+      }
+      if (prefersAsync(request)) {
+        reply.header('Preference-Applied', 'respond-async')
+        return reply.code(202).send(turns.present(turn))
+      }
+      return reply.code(201).send(await turns.whole(turn, reply.goneSignal()))
+    },
+  )
+
+  fastify.post(
+    '/chats/:chatId/messages/:messageId/stop',
+    {
+      schema: {
+        operationId: 'stopMessage',
+        tags: ['messages'],
+        summary: 'Stop a reply',
+        description: 'Answers with the reply as it ended; one that had ended before, as it is.',
+        params: MessageParams,
+        response: { 200: Message, ...errors(400, 401, 404, 500, 503) },
+      },
+    },
+    ({ session, params }) => turns.stop(session.userId, params.chatId, params.messageId),
+  )
+
+  fastify.get(
+    '/chats/:chatId/messages/:messageId/stream',
+    {
+      schema: {
+        operationId: 'streamMessage',
+        tags: ['messages'],
+        summary: 'Hear a reply',
+        description:
+          'Server-sent events from a position on: `message-start` (MessageStart), `message-chunk` ' +
+          '(MessageChunk), and in the end `message` (Message). One that has ended gives its rest.',
+        produces: ['text/event-stream'],
+        params: MessageParams,
+        headers: ResumeHeaders,
+        querystring: ResumeQuery,
+        response: { 200: {}, ...errors(400, 401, 404, 500, 503) },
+      },
+    },
+    async ({ session, params, headers, query }, reply) => {
+      const position = positionOf(params.messageId, headers['last-event-id']) ?? query
+      const { chatId, messageId } = params
+      return answerWithEvents(
+        reply,
+        await generations.follow(session.userId, chatId, messageId, position, reply.goneSignal()),
+      )
+    },
+  )
+}
+
+export default routes
+
+function answerWithEvents(
+  reply: FastifyReply,
+  events: Parameters<FastifyReply['sendEvents']>[0],
+): FastifyReply {
+  return reply.code(200).sendEvents(events)
+}
+
+/** RFC 7240: preferences are separated by commas, and may bear parameters. */
+function prefersAsync({ headers }: FastifyRequest): boolean {
+  return String(headers.prefer ?? '')
+    .split(',')
+    .some((preference) => preference.split(';')[0]?.trim().toLowerCase() === 'respond-async')
+}
+
+/** Where the last event left off; undefined when it was another message's. */
+function positionOf(messageId: string, lastEventId: string | undefined) {
+  const [id, epoch, offset] = lastEventId?.split(':') ?? []
+  return id === messageId ? { epoch: Number(epoch), offset: Number(offset) } : undefined
+}

@@ -1,0 +1,50 @@
+import type { FastifyInstance } from 'fastify'
+import { ChatMessage, JoinChat, LeaveChat, StopMessage } from '../../schemas/events.js'
+
+/** What a socket may send: each is validated, run, and acknowledged by plugins/socket.ts. */
+export default async function events(fastify: FastifyInstance) {
+  const { audience, chats, generations, turns } = fastify
+
+  fastify.onClientEvent({
+    name: 'join-chat',
+    payload: JoinChat,
+    handle: async ({ chatId, ...asked }, socket) => {
+      await chats.find(socket.data.userId, chatId)
+      const look = await generations.look(socket.data.userId, chatId, asked)
+      // In one turn: what is answered and what is heard from now on fit together.
+      return () => {
+        audience.join(socket, chatId)
+        return { active: look() }
+      }
+    },
+  })
+
+  fastify.onClientEvent({
+    name: 'leave-chat',
+    payload: LeaveChat,
+    handle: async ({ chatId }, socket) => {
+      await chats.find(socket.data.userId, chatId)
+      audience.leave(socket, chatId)
+      return {}
+    },
+  })
+
+  fastify.onClientEvent({
+    name: 'chat-message',
+    payload: ChatMessage,
+    handle: async ({ clientMessageId, ...message }, socket) => {
+      const { userId } = socket.data
+      await chats.find(userId, message.chatId)
+      audience.join(socket, message.chatId)
+      return turns.present(await chats.send({ userId, ...message, key: clientMessageId }))
+    },
+  })
+
+  fastify.onClientEvent({
+    name: 'stop-message',
+    payload: StopMessage,
+    handle: async ({ chatId, messageId }, socket) => ({
+      message: await turns.stop(socket.data.userId, chatId, messageId),
+    }),
+  })
+}

@@ -1,0 +1,69 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { Closed, Id, Model, Timestamp } from './common.js'
+
+const Username = Type.String({
+  minLength: 2,
+  maxLength: 64,
+  pattern: '^[A-Za-z0-9._-]+$',
+  description: 'Letters, digits, dot, underscore, hyphen; unique whatever its case.',
+})
+
+const Email = Type.String({
+  maxLength: 254,
+  pattern: '^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$',
+  description: 'Unique whatever its case.',
+})
+
+const Password = Type.String({
+  minLength: 8,
+  maxLength: 72,
+  description: '8 characters to 72 bytes of UTF-8: bcrypt reads no further.',
+})
+
+export const RegisterInput = Model(
+  'RegisterInput',
+  Closed({ username: Username, email: Email, password: Password }),
+)
+export type RegisterInput = Static<typeof RegisterInput>
+
+export const LoginInput = Model(
+  'LoginInput',
+  Closed(
+    {
+      email: Type.Optional(Email),
+      username: Type.Optional(Username),
+      password: Type.String({ minLength: 1, maxLength: 1024 }),
+    },
+    { minProperties: 2, maxProperties: 2, description: 'A password and one of email, username.' },
+  ),
+)
+export type LoginInput = Static<typeof LoginInput>
+
+export const RefreshInput = Model(
+  'RefreshInput',
+  Closed({ refreshToken: Type.String({ minLength: 1, maxLength: 512 }) }),
+)
+export type RefreshInput = Static<typeof RefreshInput>
+
+export const User = Model(
+  'User',
+  Type.Object({
+    id: Id,
+    username: Type.String(),
+    email: Type.String(),
+    createdAt: Timestamp,
+  }),
+)
+export type User = Static<typeof User>
+
+const tokenPair = {
+  token: Type.String({ description: 'The access token: `Authorization: Bearer <token>`.' }),
+  refreshToken: Type.String({ description: 'Good for one refresh; that answer holds the next.' }),
+  expiresIn: Type.Integer({ description: 'The access token’s life, in seconds.' }),
+}
+
+export const TokenPair = Model('TokenPair', Type.Object(tokenPair))
+export type TokenPair = Static<typeof TokenPair>
+
+export const SignedIn = Model('SignedIn', Type.Object({ ...tokenPair, user: User }))
+export type SignedIn = Static<typeof SignedIn>

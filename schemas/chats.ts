@@ -1,0 +1,56 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { Closed, Id, Model, NextCursor, Timestamp } from './common.js'
+import { GenerationOptions, Message, ModelName } from './messages.js'
+
+const Title = Type.String({ minLength: 1, maxLength: 200 })
+const System = Type.String({ maxLength: 32_000, description: 'The system prompt.' })
+
+const chatInput = {
+  title: Type.Optional(Title),
+  model: Type.Optional(ModelName),
+  system: Type.Optional(System),
+  options: Type.Optional(GenerationOptions),
+}
+
+export const ChatInput = Model('ChatInput', Closed(chatInput))
+export type ChatInput = Static<typeof ChatInput>
+
+export const ChatPatch = Model('ChatPatch', Closed(chatInput, { minProperties: 1 }))
+export type ChatPatch = Static<typeof ChatPatch>
+
+const nullableText = (description: string) =>
+  Type.Unsafe<string | null>({ type: ['string', 'null'], description })
+
+const summary = {
+  id: Id,
+  title: nullableText('Null until the first message gives one.'),
+  model: nullableText('Null: the server’s default.'),
+  messageCount: Type.Integer(),
+  createdAt: Timestamp,
+  updatedAt: Timestamp,
+}
+
+export const ChatSummary = Model('ChatSummary', Type.Object(summary))
+export type ChatSummary = Static<typeof ChatSummary>
+
+const chat = {
+  ...summary,
+  user: Type.String({ pattern: '^[0-9a-f]{24}$', description: 'The owner’s id.' }),
+  system: Type.Optional(Type.String()),
+  options: Type.Optional(GenerationOptions),
+}
+
+export const Chat = Model('Chat', Type.Object(chat))
+export type Chat = Static<typeof Chat>
+
+export const ChatList = Model(
+  'ChatList',
+  Type.Object({ chats: Type.Array(ChatSummary), nextCursor: NextCursor }),
+)
+export type ChatList = Static<typeof ChatList>
+
+export const ChatWithMessages = Model(
+  'ChatWithMessages',
+  Type.Object({ ...chat, messages: Type.Array(Message), nextCursor: NextCursor }),
+)
+export type ChatWithMessages = Static<typeof ChatWithMessages>

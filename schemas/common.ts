@@ -1,0 +1,72 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+
+/** Every named model, by its `$id`: what becomes a component of the OpenAPI document. */
+export const models = new Map<string, TSchema & { $id: string }>()
+
+/**
+ * Declares a named model and returns a typed reference to it.
+ *
+ * Only a schema registered under its `$id` and used by reference becomes a component, and only
+ * `Unsafe` carries its type through the reference.
+ */
+export function Model<S extends TSchema>(id: string, schema: S) {
+  models.set(id, { ...schema, $id: id })
+  return Type.Unsafe<Static<S>>(Type.Ref(`${id}#`))
+}
+
+/** A closed object: a field that is not named is refused. */
+export function Closed<P extends Parameters<typeof Type.Object>[0]>(
+  properties: P,
+  options: Parameters<typeof Type.Object>[1] = {},
+) {
+  return Type.Object<P>(properties, { ...options, additionalProperties: false })
+}
+
+/** A string enumeration as `{type: 'string', enum}`; unions of literals make poor names in SDKs. */
+export function StringEnum<const V extends readonly string[]>(values: V, description: string) {
+  return Type.Unsafe<V[number]>({ type: 'string', enum: [...values], description })
+}
+
+export const Id = Type.String({ pattern: '^[0-9a-f]{24}$', description: 'An ObjectId in hex.' })
+
+export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC.' })
+
+/** A page's size. Query strings are text, so the pattern of digits is held by the validator. */
+export const Limit = (otherwise: number) =>
+  Type.Integer({ minimum: 1, maximum: 100, default: otherwise, description: 'A page’s size.' })
+
+export const Cursor = Type.String({
+  minLength: 1,
+  maxLength: 200,
+  description: 'The `nextCursor` of the page before; opaque.',
+})
+
+export const NextCursor = Type.Unsafe<string | null>({
+  type: ['string', 'null'],
+  description: 'Where the next page begins, or null at the end.',
+})
+
+export const ApiError = Model(
+  'ApiError',
+  Type.Object(
+    {
+      statusCode: Type.Integer({ description: 'The HTTP status, again.' }),
+      code: Type.String({ description: 'A stable name, such as `CHAT_NOT_FOUND`.' }),
+      error: Type.String({ description: 'The status’s own phrase.' }),
+      message: Type.String({ description: 'What went wrong and what to do, for a person.' }),
+      requestId: Type.String({ description: 'Names the request in the server’s log.' }),
+      replyId: Type.Optional(
+        Type.String({ description: 'The failed reply, where a message was stored.' }),
+      ),
+    },
+    { description: 'Any error.' },
+  ),
+)
+export type ApiError = Static<typeof ApiError>
+
+/** The error answers of a route, for its `response` schema. */
+export function errors<const C extends readonly number[]>(...codes: C) {
+  return Object.fromEntries(codes.map((code) => [code, ApiError])) as {
+    [K in C[number]]: typeof ApiError
+  }
+}

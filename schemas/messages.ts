@@ -1,0 +1,167 @@
+import { type Static, Type } from '@sinclair/typebox'
+import { Closed, Id, Model, StringEnum, Timestamp } from './common.js'
+
+export const ModelName = Type.String({
+  minLength: 1,
+  maxLength: 200,
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._:/@-]*$',
+  description: 'A model that Ollama lists.',
+})
+
+/** Ollama's own options by their own names, each with its bounds, and `think`. */
+export const GenerationOptions = Model(
+  'GenerationOptions',
+  Closed(
+    {
+      num_ctx: Type.Optional(Type.Integer({ minimum: 256, maximum: 1048576 })),
+      num_predict: Type.Optional(Type.Integer({ minimum: -2, maximum: 1048576 })),
+      temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 5 })),
+      top_k: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
+      top_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+      min_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),
+      seed: Type.Optional(Type.Integer({ minimum: -2147483648, maximum: 2147483647 })),
+      stop: Type.Optional(
+        Type.Array(Type.String({ minLength: 1, maxLength: 100 }), { maxItems: 16 }),
+      ),
+      repeat_last_n: Type.Optional(Type.Integer({ minimum: -1, maximum: 1048576 })),
+      repeat_penalty: Type.Optional(Type.Number({ minimum: 0, maximum: 10 })),
+      presence_penalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10 })),
+      frequency_penalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10 })),
+      think: Type.Optional(
+        Type.Boolean({ description: 'Whether a model that can think does; unset: it does.' }),
+      ),
+    },
+    { description: 'Ollama’s options, by their own names.' },
+  ),
+)
+export type GenerationOptions = Static<typeof GenerationOptions>
+
+export const Content = Type.String({
+  minLength: 1,
+  maxLength: 100_000,
+  description: '1 to 100,000 UTF-16 units.',
+})
+
+export const MessageInput = Model(
+  'MessageInput',
+  Closed({
+    content: Content,
+    model: Type.Optional(ModelName),
+    options: Type.Optional(GenerationOptions),
+  }),
+)
+export type MessageInput = Static<typeof MessageInput>
+
+export const messageStatuses = [
+  'queued',
+  'streaming',
+  'complete',
+  'stopped',
+  'interrupted',
+  'error',
+] as const
+
+export const MessageStatus = Model(
+  'MessageStatus',
+  StringEnum(messageStatuses, 'Where a message stands. Unknown values may come later.'),
+)
+export type MessageStatus = Static<typeof MessageStatus>
+
+export const MessageRole = Model(
+  'MessageRole',
+  StringEnum(['user', 'assistant'] as const, 'Who speaks. Unknown values may come later.'),
+)
+export type MessageRole = Static<typeof MessageRole>
+
+export const Usage = Model(
+  'Usage',
+  Type.Object(
+    {
+      promptTokens: Type.Optional(Type.Integer({ description: 'As the model counted them.' })),
+      replyTokens: Type.Optional(Type.Integer()),
+      contextLength: Type.Optional(
+        Type.Integer({ description: 'The window that was loaded, in tokens.' }),
+      ),
+      messagesSent: Type.Integer({
+        description: 'Messages given to the model, with the system’s.',
+      }),
+      messagesDropped: Type.Integer({ description: 'Older messages that did not fit.' }),
+      totalMs: Type.Optional(Type.Number()),
+      loadMs: Type.Optional(Type.Number()),
+      promptMs: Type.Optional(Type.Number()),
+      replyMs: Type.Optional(Type.Number()),
+      tokensPerSecond: Type.Optional(Type.Number()),
+      cached: Type.Optional(
+        Type.Boolean({
+          description: 'True when an equal deterministic request was answered before.',
+        }),
+      ),
+    },
+    { description: 'What the reply took.' },
+  ),
+)
+export type Usage = Static<typeof Usage>
+
+export const MessageFault = Model(
+  'MessageFault',
+  Type.Object(
+    { code: Type.String(), message: Type.String() },
+    { description: 'Why a reply ended as it did.' },
+  ),
+)
+export type MessageFault = Static<typeof MessageFault>
+
+const messageFields = {
+  id: Id,
+  chatId: Id,
+  seq: Type.Integer({ description: 'The place in its chat, from 1.' }),
+  role: MessageRole,
+  content: Type.String(),
+  thinking: Type.Optional(Type.String()),
+  status: MessageStatus,
+  model: Type.Optional(Type.String()),
+  usage: Type.Optional(Usage),
+  error: Type.Optional(MessageFault),
+  createdAt: Timestamp,
+  completedAt: Type.Optional(Timestamp),
+}
+
+export const Message = Model('Message', Type.Object(messageFields))
+export type Message = Static<typeof Message>
+
+export const Turn = Model(
+  'Turn',
+  Type.Object(
+    { message: Message, reply: Message },
+    { description: 'The user’s message and the record of its reply.' },
+  ),
+)
+export type Turn = Static<typeof Turn>
+
+/** The server's `message-start`: a reply's record as it is queued or begins. */
+export const MessageStart = Model(
+  'MessageStart',
+  Type.Object({
+    ...messageFields,
+    epoch: Type.Integer(),
+    position: Type.Optional(Type.Integer({ description: 'The place in the queue; 1 is next.' })),
+    estimatedStart: Type.Optional(Timestamp),
+  }),
+)
+export type MessageStart = Static<typeof MessageStart>
+
+/** The server's `message-chunk`: text at its place in the reply. */
+export const MessageChunk = Model(
+  'MessageChunk',
+  Type.Object({
+    chatId: Id,
+    messageId: Id,
+    epoch: Type.Integer({ description: 'Which run of the reply; from 1.' }),
+    offset: Type.Integer({ description: 'Where the delta begins, in UTF-16 units.' }),
+    delta: Type.String(),
+    thinking: Type.Optional(
+      Type.Literal(true, { description: 'The text is thinking, with offsets of its own.' }),
+    ),
+  }),
+)
+export type MessageChunk = Static<typeof MessageChunk>

@@ -1,0 +1,37 @@
+import { join } from 'node:path'
+import autoload from '@fastify/autoload'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import Fastify, { type FastifyServerOptions } from 'fastify'
+import type { Config } from './config.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    config: Config
+  }
+}
+
+const root = join(import.meta.dirname, '..')
+
+/**
+ * The whole application, not yet listening: `await app.ready()` connects its services, `app.close()`
+ * closes them.
+ * @param options the logger, and what else a test changes of Fastify's own.
+ */
+export function createApp(config: Config, options: FastifyServerOptions = {}) {
+  const app = Fastify({
+    bodyLimit: 1024 * 1024,
+    requestTimeout: 30_000,
+    connectionTimeout: 0,
+    keepAliveTimeout: 72_000,
+    pluginTimeout: config.START_TIMEOUT_MS,
+    trustProxy: config.TRUST_PROXY,
+    genReqId: () => crypto.randomUUID(),
+    exposeHeadRoutes: false,
+    forceCloseConnections: 'idle',
+    ...options,
+  }).withTypeProvider<TypeBoxTypeProvider>()
+  app.decorate('config', config)
+  app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
+  app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
+  return app
+}

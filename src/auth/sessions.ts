@@ -1,0 +1,172 @@
+import type { LoginInput, RegisterInput, SignedIn, TokenPair, User } from '../../schemas/auth.js'
+import type { Cache } from '../cache/cache.js'
+import { sessionsChannel } from '../cache/keys.js'
+import { AppError } from '../errors.js'
+import { newId } from '../ids.js'
+import type { SessionRow, Store, UserRow } from '../stores/store.js'
+import { createLiveSessions } from './live-sessions.js'
+import { createLockout } from './lockout.js'
+import { oneAtATime } from './one-at-a-time.js'
+import type { Passwords } from './passwords.js'
+import type { Access, Tokens } from './tokens.js'
+
+const sessionLifeMs = 30 * 86_400_000
+/** For so long a spent refresh token gives the same pair again: the answer may have been lost. */
+const graceMs = 10_000
+
+interface SessionsOptions {
+  store: Store
+  cache: Cache
+  tokens: Tokens
+  passwords: Passwords
+  /** After so many failed logins in five minutes an account takes no more. */
+  maxLoginFailures: number
+  /** The clock, in milliseconds since 1970. */
+  now?: () => number
+}
+
+export type Sessions = Awaited<ReturnType<typeof createSessions>>
+
+/** Accounts and their sessions. Only the store decides whether a session is there. */
+export async function createSessions(options: SessionsOptions) {
+  const { store, cache, tokens, passwords, maxLoginFailures, now = Date.now } = options
+  const live = createLiveSessions(store, now)
+  const lockout = createLockout(cache, maxLoginFailures)
+  const registering = oneAtATime()
+  const listeners = new Set<(sessionId: string) => void>()
+
+  const unsubscribe = await cache.subscribe(sessionsChannel, (sessionId) => {
+    live.forget(sessionId)
+    for (const listener of listeners) listener(sessionId)
+  })
+
+  async function signIn(user: UserRow): Promise<SignedIn> {
+    const rotatedAt = new Date(now())
+    const expiresAt = new Date(now() + sessionLifeMs)
+    const session = { id: newId(), userId: user.id, generation: 0, rotatedAt, expiresAt }
+    await store.createSession(session)
+    return { ...tokens.pair(session), user: presentUser(user) }
+  }
+
+  async function end(sessionId: string): Promise<void> {
+    await store.deleteSession(sessionId)
+    await cache.publish(sessionsChannel, sessionId)
+  }
+
+  /** The session with its newest generation, if `generation` may still be exchanged for it. */
+  async function rotate(session: SessionRow, generation: number): Promise<SessionRow | undefined> {
+    const time = now()
+    if (session.expiresAt.getTime() <= time) return undefined
+    if (generation === session.generation) {
+      const rotatedAt = new Date(time)
+      const expiresAt = new Date(time + sessionLifeMs)
+      if (await store.rotateSession(session.id, generation, rotatedAt, expiresAt)) {
+        return { ...session, generation: generation + 1, rotatedAt, expiresAt }
+      }
+      const current = await store.findSession(session.id)
+      return current && current.generation !== generation ? rotate(current, generation) : undefined
+    }
+    const inGrace = time - session.rotatedAt.getTime() <= graceMs
+    return generation === session.generation - 1 && inGrace ? session : undefined
+  }
+
+  return {
+    /** @throws AppError USER_TAKEN, PASSWORD_TOO_LONG, TOO_BUSY. */
+    async register({ username, email, password }: RegisterInput): Promise<SignedIn> {
+      passwords.assertUsable(password)
+      const names = [`u:${username.toLowerCase()}`, `e:${email.toLowerCase()}`]
+      // Equal registrations wait for the first, so that only it pays for a hash.
+      const user = await registering(names, async () => {
+        const [byUsername, byEmail] = await Promise.all([
+          store.findUserByLogin({ username }),
+          store.findUserByLogin({ email }),
+        ])
+        if (byUsername ?? byEmail) throw new AppError('USER_TAKEN')
+        const passwordHash = await passwords.hash(password)
+        const created = { id: newId(), username, email, passwordHash, createdAt: new Date(now()) }
+        await store.createUser(created)
+        return created
+      })
+      return signIn(user)
+    },
+
+    /** @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY. */
+    async login({ email, username, password }: LoginInput): Promise<SignedIn> {
+      const login = readLogin(email, username)
+      const user = await store.findUserByLogin(login)
+      const account = user?.id ?? Object.values(login).join().toLowerCase()
+      await lockout.check(account)
+      const isRight = await passwords.verify(password, user?.passwordHash)
+      if (!user || !isRight) {
+        await lockout.fail(account)
+        throw new AppError('BAD_CREDENTIALS')
+      }
+      // Guesses that ran alongside may have used up the account's failures.
+      await lockout.check(account)
+      await lockout.reset(account)
+      return signIn(user)
+    },
+
+    /** @throws AppError BAD_REFRESH_TOKEN; a token spent too long ago also ends its session. */
+    async refresh(refreshToken: string): Promise<TokenPair> {
+      const claim = tokens.readRefresh(refreshToken)
+      const session = claim && (await store.findSession(claim.sessionId))
+      if (!session) throw new AppError('BAD_REFRESH_TOKEN')
+      const rotated = await rotate(session, claim.generation)
+      if (!rotated) {
+        await end(session.id)
+        throw new AppError('BAD_REFRESH_TOKEN')
+      }
+      return tokens.pair(rotated)
+    },
+
+    /** Ends a session: its tokens are refused, and every server hears of it. */
+    logout: end,
+
+    /**
+     * Whom an access token speaks for.
+     * @throws AppError UNAUTHORIZED, TOKEN_EXPIRED.
+     */
+    async authenticate(token: string): Promise<Access> {
+      const access = tokens.readAccess(token)
+      const userId = await live.find(access.sessionId)
+      if (userId !== access.userId) throw new AppError('UNAUTHORIZED')
+      return access
+    },
+
+    /** @throws AppError UNAUTHORIZED when the account is gone. */
+    async profile(userId: string): Promise<User> {
+      const user = await store.findUser(userId)
+      if (!user) throw new AppError('UNAUTHORIZED')
+      return presentUser(user)
+    },
+
+    /**
+     * Calls `listener` with the id of each session that ends before its time, on whichever server.
+     * @returns the way to stop hearing.
+     */
+    onEnded(listener: (sessionId: string) => void): () => void {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+
+    async deleteExpired(): Promise<void> {
+      await store.deleteExpiredSessions(new Date(now()))
+    },
+
+    async close(): Promise<void> {
+      await unsubscribe()
+      listeners.clear()
+    },
+  }
+}
+
+function readLogin(email?: string, username?: string): { email: string } | { username: string } {
+  if (email !== undefined && username === undefined) return { email }
+  if (username !== undefined && email === undefined) return { username }
+  throw new AppError('VALIDATION_FAILED', { message: 'body must have one of email, username' })
+}
+
+function presentUser({ id, username, email, createdAt }: UserRow): User {
+  return { id, username, email, createdAt: createdAt.toISOString() }
+}

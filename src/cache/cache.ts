@@ -1,0 +1,24 @@
+/*
+ * What the product may forget: caches, counters of rate limits, and news between servers. A fault
+ * of the cache is never an error of a request: every method but `ping` resolves.
+ */
+export interface Cache {
+  /** Rejects when the service behind it does not answer. */
+  ping(): Promise<void>
+  close(): Promise<void>
+
+  get(key: string): Promise<string | undefined>
+  set(key: string, value: string, ttlMs: number): Promise<void>
+  delete(key: string): Promise<void>
+
+  /**
+   * Counts events (one unless told; 0 only looks) in a fixed window that begins with the first.
+   * `delete` ends the window.
+   */
+  hit(key: string, windowMs: number, events?: number): Promise<{ count: number; resetMs: number }>
+
+  /** Tells every server, this one included. */
+  publish(channel: string, message: string): Promise<void>
+  /** `listener` must not throw. @returns the way to stop hearing. */
+  subscribe(channel: string, listener: (message: string) => void): Promise<() => Promise<void>>
+}

@@ -1,0 +1,80 @@
+import { LRUCache } from 'lru-cache'
+import type { Cache } from './cache.js'
+
+interface MemoryCacheOptions {
+  /** The most entries, of values and of counters each. */
+  maxEntries?: number
+  /** The most bytes that keys and values may take together. */
+  maxBytes?: number
+  /** The clock, in milliseconds since 1970. */
+  now?: () => number
+}
+
+interface Window {
+  count: number
+  endsAt: number
+}
+
+/** What an entry costs beside its text, roughly. */
+const entryOverheadBytes = 200
+
+/** The cache of one process alone: bounded in entries and bytes, the least recently used goes first. */
+export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
+  const { maxEntries = 50_000, maxBytes = 64 * 1024 * 1024, now = Date.now } = options
+  const perf = { now }
+  const values = new LRUCache<string, string>({
+    max: maxEntries,
+    maxSize: maxBytes,
+    // One value must not push out all others.
+    maxEntrySize: Math.ceil(maxBytes / 8),
+    sizeCalculation: (value, key) => 2 * (value.length + key.length) + entryOverheadBytes,
+    perf,
+  })
+  const windows = new LRUCache<string, Window>({ max: maxEntries, perf })
+  const channels = new Map<string, Set<(message: string) => void>>()
+
+  return {
+    async ping() {},
+
+    async close() {
+      values.clear()
+      windows.clear()
+      channels.clear()
+    },
+
+    async get(key) {
+      return values.get(key)
+    },
+
+    async set(key, value, ttlMs) {
+      values.set(key, value, { ttl: ttlMs })
+    },
+
+    async delete(key) {
+      values.delete(key)
+      windows.delete(key)
+    },
+
+    async hit(key, windowMs, events = 1) {
+      const time = now()
+      const known = windows.get(key)
+      const window = known && known.endsAt > time ? known : { count: 0, endsAt: time + windowMs }
+      window.count += events
+      if (window !== known && events > 0) windows.set(key, window)
+      return { count: window.count, resetMs: window.endsAt - time }
+    },
+
+    async publish(channel, message) {
+      for (const listener of channels.get(channel) ?? []) listener(message)
+    },
+
+    async subscribe(channel, listener) {
+      const listeners = channels.get(channel) ?? new Set()
+      channels.set(channel, listeners.add(listener))
+      return async () => {
+        listeners.delete(listener)
+        if (listeners.size === 0 && channels.get(channel) === listeners) channels.delete(channel)
+      }
+    },
+  }
+}

@@ -1,0 +1,114 @@
+import { createHash } from 'node:crypto'
+import type { GenerationOptions } from '../../schemas/messages.js'
+import { AppError } from '../errors.js'
+import { derivedId, newId } from '../ids.js'
+import type { ModelCatalogue } from '../ollama/catalogue.js'
+import type { MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
+import { assertFits } from './context.js'
+import type { ReplyState } from './reply-state.js'
+import { windowOf } from './runner.js'
+import type { TokenEstimate } from './token-estimate.js'
+
+export interface SendInput {
+  userId: string
+  chatId: string
+  content: string
+  model?: string | undefined
+  options?: GenerationOptions | undefined
+  /** The Idempotency-Key or the clientMessageId: the user's name for this message. */
+  key?: string | undefined
+}
+
+/** A title's longest, in characters. */
+const titleLength = 60
+
+/**
+ * Accepts messages: everything that can be refused is refused before anything is stored, and both
+ * records are stored before anything is acknowledged.
+ */
+export class Accept {
+  constructor(
+    private readonly store: Store,
+    private readonly state: ReplyState,
+    private readonly catalogue: ModelCatalogue,
+    private readonly estimate: TokenEstimate,
+    private readonly reserve: () => () => void,
+  ) {}
+
+  /**
+   * @param onStored called with a turn that this call has stored, before its place in the queue is
+   *   given back; a repetition of a known message calls nothing.
+   * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MESSAGE_TOO_LONG, QUEUE_FULL,
+   *   IDEMPOTENCY_KEY_REUSED, or the store's.
+   */
+  async accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
+    const { userId, chatId, key } = input
+    const id = key === undefined ? newId() : derivedId('message', userId, key)
+    const fingerprint = fingerprintOf(input)
+    if (key !== undefined) {
+      const known = await this.store.findTurn(userId, id)
+      if (known) return { ...sameTurn(known, fingerprint), created: false }
+    }
+
+    const chat = await this.store.findChat(userId, chatId)
+    if (!chat) throw new AppError('CHAT_NOT_FOUND')
+    const model = await this.catalogue.find(input.model ?? chat.model ?? undefined)
+    const options = { ...chat.options, ...input.options }
+    assertFits(windowOf(model, options), chat.system, input.content, this.estimate)
+
+    const giveBack = this.reserve()
+    try {
+      const turn = await this.store.appendTurn(
+        this.#turn({ ...input, options }, id, fingerprint, model.name),
+      )
+      if (turn.created) onStored(turn)
+      return turn
+    } finally {
+      giveBack()
+    }
+  }
+
+  #turn(input: SendInput, id: string, fingerprint: string, model: string): NewTurn {
+    const { userId, chatId, content, options } = input
+    const createdAt = new Date()
+    const common = { chatId, userId, createdAt, epoch: 1, epochStart: 0, takeovers: 0 }
+    return {
+      title: titleOf(content),
+      message: { ...common, id, role: 'user', content, status: 'complete', fingerprint },
+      reply: {
+        ...common,
+        id: derivedId('reply', id),
+        role: 'assistant',
+        content: '',
+        status: 'queued',
+        model,
+        ...(options && Object.keys(options).length > 0 && { options }),
+        owner: this.state.owner,
+        leaseUntil: this.state.leaseUntil(),
+      },
+    }
+  }
+}
+
+/** @throws AppError IDEMPOTENCY_KEY_REUSED when the key was used for something else. */
+function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint: string) {
+  if (turn.message.fingerprint !== fingerprint) throw new AppError('IDEMPOTENCY_KEY_REUSED')
+  return turn
+}
+
+function fingerprintOf({ chatId, content, model, options }: SendInput): string {
+  const sorted = Object.entries(options ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
+  return createHash('sha256')
+    .update(JSON.stringify([chatId, content, model ?? null, sorted]))
+    .digest('base64url')
+}
+
+/** A message's first words. */
+function titleOf(content: string): string {
+  const line = content.trim().replace(/\s+/g, ' ')
+  const characters = [...line.slice(0, titleLength * 2)]
+  if (characters.length <= titleLength) return line || '…'
+  const cut = characters.slice(0, titleLength - 1).join('')
+  const lastSpace = cut.lastIndexOf(' ')
+  return `${lastSpace > titleLength / 2 ? cut.slice(0, lastSpace) : cut}…`
+}

@@ -1,0 +1,104 @@
+import type { ServerEvents } from '../../schemas/events.js'
+import type { ChatServer, ChatSocket } from './chat-socket.js'
+import type { ChatEventName, HubListener, UserEventName } from './hub.js'
+import { Laggard, type LiveReplies } from './laggard.js'
+
+const chatRoom = (chatId: string) => `chat:${chatId}`
+const userRoom = (userId: string) => `user:${userId}`
+const sessionRoom = (sessionId: string) => `session:${sessionId}`
+
+/** How often slow sockets are looked at, in milliseconds. */
+const pumpEveryMs = 20
+
+/**
+ * The sockets of this server as listeners of the hub. A socket that reads too slowly is taken out
+ * of its rooms and served by a Laggard until it has caught up, so that nobody waits for it and it
+ * costs a bounded amount.
+ */
+export class Audience implements HubListener {
+  readonly #laggards = new Map<string, Laggard>()
+  #pump: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly io: ChatServer,
+    private readonly replies: LiveReplies,
+  ) {}
+
+  /** Begins to tell a socket what concerns its user. */
+  admit(socket: ChatSocket): void {
+    void socket.join([userRoom(socket.data.userId), sessionRoom(socket.data.sessionId)])
+    socket.once('disconnect', () => this.#laggards.delete(socket.id))
+  }
+
+  /** Lets a socket hear a chat from now on. */
+  join(socket: ChatSocket, chatId: string): void {
+    const laggard = this.#laggards.get(socket.id)
+    if (laggard) laggard.join(chatId)
+    else void socket.join(chatRoom(chatId))
+  }
+
+  leave(socket: ChatSocket, chatId: string): void {
+    this.#laggards.get(socket.id)?.leave(chatId)
+    void socket.leave(chatRoom(chatId))
+  }
+
+  /** Closes every socket of a session that ended. */
+  dismiss(sessionId: string): void {
+    this.io.local.in(sessionRoom(sessionId)).disconnectSockets(true)
+  }
+
+  toChat<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
+    for (const laggard of this.#laggards.values()) laggard.hear(chatId, event, payload)
+    this.#tell(chatRoom(chatId), event, payload)
+  }
+
+  toUser<E extends UserEventName>(userId: string, event: E, payload: ServerEvents[E]): void {
+    for (const laggard of this.#laggards.values()) {
+      if (laggard.socket.data.userId === userId) laggard.owe(event, payload)
+    }
+    this.#tell(userRoom(userId), event, payload)
+    if (event === 'chat-deleted' && 'chatId' in payload) {
+      this.io.local.socketsLeave(chatRoom(payload.chatId))
+    }
+  }
+
+  #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
+    const members = this.io.sockets.adapter.rooms.get(room)
+    if (!members) return
+    // The event map's generics cannot be followed through a type parameter.
+    const local = this.io.local.to(room) as { emit(event: string, payload: unknown): boolean }
+    local.emit(event, payload)
+    for (const id of members) {
+      const socket = this.io.sockets.sockets.get(id)
+      if (socket && Laggard.isBehind(socket)) this.#setAside(socket)
+    }
+  }
+
+  #setAside(socket: ChatSocket): void {
+    const chats: string[] = []
+    for (const room of socket.rooms) {
+      if (room.startsWith('chat:')) chats.push(room.slice('chat:'.length))
+    }
+    for (const chatId of chats) void socket.leave(chatRoom(chatId))
+    void socket.leave(userRoom(socket.data.userId))
+    this.#laggards.set(socket.id, new Laggard(socket, chats, this.replies))
+    this.#pump ??= setInterval(() => this.#serveLaggards(), pumpEveryMs).unref()
+  }
+
+  #serveLaggards(): void {
+    for (const laggard of this.#laggards.values()) {
+      if (laggard.serve() === 'behind') continue
+      const { socket } = laggard
+      this.#laggards.delete(socket.id)
+      void socket.join([userRoom(socket.data.userId), ...laggard.chats.map(chatRoom)])
+    }
+    if (this.#laggards.size > 0) return
+    clearInterval(this.#pump)
+    this.#pump = undefined
+  }
+
+  close(): void {
+    clearInterval(this.#pump)
+    this.#laggards.clear()
+  }
+}

@@ -1,0 +1,42 @@
+import type { DefaultEventsMap, Server, Socket } from 'socket.io'
+import type { ServerEvents } from '../../schemas/events.js'
+
+/** What a socket's handshake proved. */
+export interface SocketData {
+  userId: string
+  sessionId: string
+}
+
+type Listeners = { [E in keyof ServerEvents]: (payload: ServerEvents[E]) => void }
+export type ChatServer = Server<DefaultEventsMap, Listeners, DefaultEventsMap, SocketData>
+export type ChatSocket = Socket<DefaultEventsMap, Listeners, DefaultEventsMap, SocketData>
+
+/** What engine.io's types leave out of a connection, whose transport may be a WebSocket. */
+interface Connection {
+  writeBuffer: readonly { data?: { length: number } }[]
+  transport: {
+    writable: boolean
+    socket?: { bufferedAmount?: number; terminate?: () => void }
+  }
+}
+
+const connectionOf = (socket: ChatSocket) => socket.conn as unknown as Connection
+
+/** What waits for a socket to read it, in packets and in bytes. */
+export function backlogOf(socket: ChatSocket) {
+  const { writeBuffer, transport } = connectionOf(socket)
+  let bytes = transport.socket?.bufferedAmount ?? 0
+  for (const packet of writeBuffer) bytes += packet.data?.length ?? 0
+  const isDrained = bytes === 0 && writeBuffer.length === 0 && transport.writable
+  return { packets: writeBuffer.length, bytes, isDrained }
+}
+
+/**
+ * Ends a connection that does not read. Not `disconnect`, which waits for the queue; the client may
+ * connect again and rejoin.
+ */
+export function cutOff(socket: ChatSocket): void {
+  const { transport } = connectionOf(socket)
+  if (transport.socket?.terminate) transport.socket.terminate()
+  else socket.conn.close(true)
+}

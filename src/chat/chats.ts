@@ -1,0 +1,150 @@
+import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
+import type { Cache } from '../cache/cache.js'
+import { chatListKey } from '../cache/keys.js'
+import { AppError } from '../errors.js'
+import { newId } from '../ids.js'
+import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
+import type { SendInput } from './accept.js'
+import type { Cursors } from './cursor.js'
+import type { Hub } from './hub.js'
+import { presentChat, presentMessage, presentSummary } from './present.js'
+
+interface Page {
+  limit: number
+  cursor?: string | undefined
+}
+
+/** The page size whose first page is cached: what clients ask for that do not say. */
+export const usualChatPage = 20
+
+interface Generations {
+  send(input: SendInput): Promise<StoredTurn>
+  stopChat(chatId: string): Promise<void>
+  dropChat(chatId: string): void
+}
+
+/** A user's chats. Another's chat is answered exactly as one that does not exist. */
+export class Chats {
+  /** First pages being read, by user; one that is written to meanwhile is not cached. */
+  readonly #reads = new Map<string, Set<{ stale: boolean }>>()
+
+  constructor(
+    private readonly store: Store,
+    private readonly cache: Cache,
+    private readonly cursors: Cursors,
+    private readonly hub: Hub,
+    private readonly generations: Generations,
+  ) {}
+
+  async create(userId: string, input: ChatInput): Promise<Chat> {
+    const now = new Date()
+    const row: ChatRow = {
+      id: newId(),
+      userId,
+      title: input.title ?? null,
+      model: input.model ?? null,
+      ...(input.system !== undefined && { system: input.system }),
+      ...(input.options !== undefined && { options: input.options }),
+      messageCount: 0,
+      createdAt: now,
+      updatedAt: now,
+    }
+    await this.store.createChat(row)
+    await this.changed(userId)
+    const chat = presentChat(row)
+    this.hub.toUser(userId, 'chat-created', { chat })
+    return chat
+  }
+
+  /** One page, newest activity first. @throws AppError BAD_CURSOR. */
+  async list(userId: string, { limit, cursor }: Page): Promise<ChatList> {
+    if (cursor !== undefined || limit !== usualChatPage) return this.#read(userId, limit, cursor)
+    const { key, ttlMs } = chatListKey(userId)
+    const cached = await this.cache.get(key)
+    if (cached !== undefined) return JSON.parse(cached) as ChatList
+    const read = { stale: false }
+    const reads = this.#reads.get(userId) ?? new Set()
+    this.#reads.set(userId, reads.add(read))
+    try {
+      const page = await this.#read(userId, limit, undefined)
+      if (!read.stale) await this.cache.set(key, JSON.stringify(page), ttlMs)
+      return page
+    } finally {
+      reads.delete(read)
+      if (reads.size === 0) this.#reads.delete(userId)
+    }
+  }
+
+  /** Something that the list of a user's chats shows was written. */
+  async changed(userId: string): Promise<void> {
+    for (const read of this.#reads.get(userId) ?? []) read.stale = true
+    await this.cache.delete(chatListKey(userId).key)
+  }
+
+  /** A chat and a page of its messages, the newest first to be had. @throws AppError CHAT_NOT_FOUND, BAD_CURSOR. */
+  async read(userId: string, chatId: string, { limit, cursor }: Page): Promise<ChatWithMessages> {
+    const row = await this.find(userId, chatId)
+    const list = `messages:${chatId}`
+    const before = cursor === undefined ? undefined : Number(this.cursors.open(list, cursor)[0])
+    const rows = await this.store.listMessages(chatId, limit, before)
+    const first = rows[0]
+    const nextCursor = first && first.seq > 1 ? this.cursors.seal(list, [first.seq]) : null
+    return { ...presentChat(row), messages: rows.map(presentMessage), nextCursor }
+  }
+
+  /** @throws AppError CHAT_NOT_FOUND. */
+  async update(userId: string, chatId: string, patch: ChatPatch): Promise<Chat> {
+    const row = await this.store.updateChat(userId, chatId, patch, new Date())
+    if (!row) throw new AppError('CHAT_NOT_FOUND')
+    await this.changed(userId)
+    const chat = presentChat(row)
+    this.hub.toUser(userId, 'chat-updated', { chat })
+    return chat
+  }
+
+  /** Sends a message and tells the user's devices that its chat has moved. @throws as Generations.send. */
+  async send(input: SendInput): Promise<StoredTurn> {
+    const turn = await this.generations.send(input)
+    if (turn.created) {
+      await this.changed(input.userId)
+      const row = await this.store.findChat(input.userId, input.chatId)
+      if (row) this.hub.toUser(input.userId, 'chat-updated', { chat: presentChat(row) })
+    }
+    return turn
+  }
+
+  /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
+  async delete(userId: string, chatId: string): Promise<void> {
+    await this.find(userId, chatId)
+    await this.generations.stopChat(chatId)
+    const deleted = await this.store.deleteChat(userId, chatId)
+    if (!deleted) throw new AppError('CHAT_NOT_FOUND')
+    this.generations.dropChat(chatId)
+    await this.changed(userId)
+    this.hub.toUser(userId, 'chat-deleted', { chatId })
+  }
+
+  /** @throws AppError CHAT_NOT_FOUND. */
+  async find(userId: string, chatId: string): Promise<ChatRow> {
+    const row = await this.store.findChat(userId, chatId)
+    if (!row) throw new AppError('CHAT_NOT_FOUND')
+    return row
+  }
+
+  async #read(userId: string, limit: number, cursor: string | undefined): Promise<ChatList> {
+    const list = `chats:${userId}`
+    const after = cursor === undefined ? undefined : this.cursors.open(list, cursor)
+    const rows = await this.store.listChats(
+      userId,
+      limit + 1,
+      after && { updatedAt: new Date(Number(after[0])), id: String(after[1]) },
+    )
+    const page = rows.slice(0, limit)
+    const last = page.at(-1)
+    const more = last && rows.length > limit
+    return {
+      chats: page.map(presentSummary),
+      nextCursor: more ? this.cursors.seal(list, [last.updatedAt.getTime(), last.id]) : null,
+    }
+  }
+}

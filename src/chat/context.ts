@@ -1,0 +1,114 @@
+import { AppError } from '../errors.js'
+import type { ChatRow, MessageRow, Store } from '../stores/store.js'
+import type { TokenEstimate } from './token-estimate.js'
+
+export interface PromptMessage {
+  role: 'system' | 'user' | 'assistant'
+  content: string
+}
+
+export interface Window {
+  model: string
+  /** In tokens. */
+  contextLength: number
+  /** The answer's longest, in tokens, where it is bounded. */
+  maxReplyTokens: number | undefined
+}
+
+export interface Prompt {
+  messages: PromptMessage[]
+  /** Older messages that did not fit. */
+  dropped: number
+}
+
+/** Messages read at a time, while they still fit. */
+const pageSize = 20
+
+/** What is left of the window when the answer has its room, in tokens. */
+function promptRoom({ contextLength, maxReplyTokens }: Window): number {
+  const quarter = Math.floor(contextLength / 4)
+  const reply = maxReplyTokens === undefined ? Math.min(1024, quarter) : maxReplyTokens
+  return contextLength - Math.min(reply, contextLength - quarter)
+}
+
+/**
+ * Sees that a message can be answered at all.
+ * @throws AppError MESSAGE_TOO_LONG when it and the system prompt alone do not fit.
+ */
+export function assertFits(
+  window: Window,
+  system: string | undefined,
+  content: string,
+  estimate: TokenEstimate,
+): void {
+  const tokens =
+    estimate.of(window.model, content) + (system ? estimate.of(window.model, system) : 0)
+  const room = promptRoom(window)
+  if (tokens <= room) return
+  throw new AppError('MESSAGE_TOO_LONG', {
+    message:
+      `The message and the system prompt take about ${tokens} tokens; ${window.model} has room ` +
+      `for ${room} of its ${window.contextLength}. Shorten it, or raise options.num_ctx.`,
+  })
+}
+
+/**
+ * What the model is given: the system prompt and the new message always, and the newest whole
+ * exchanges before it that fit.
+ * @param message the user's message that is to be answered.
+ * @throws AppError MESSAGE_TOO_LONG when the message alone does not fit.
+ */
+export async function fitContext(
+  store: Pick<Store, 'listMessages'>,
+  chat: ChatRow,
+  message: MessageRow,
+  window: Window,
+  estimate: TokenEstimate,
+): Promise<Prompt> {
+  assertFits(window, chat.system, message.content, estimate)
+  const tokensOf = (text: string) => estimate.of(window.model, text)
+  let room =
+    promptRoom(window) - tokensOf(message.content) - (chat.system ? tokensOf(chat.system) : 0)
+  const kept: PromptMessage[] = []
+  let keptFrom = message.seq
+
+  reading: for (let before = message.seq; before > 1; ) {
+    const page = await store.listMessages(message.chatId, pageSize, before)
+    const first = page[0]
+    if (!first) break
+    // A page can begin with a reply whose message is on the next one.
+    const exchanges = exchangesOf(
+      first.role === 'assistant' && first.seq > 1 ? page.slice(1) : page,
+    )
+    for (const exchange of exchanges.reverse()) {
+      const texts = exchange.filter((row) => row.content !== '')
+      const tokens = texts.reduce((sum, row) => sum + tokensOf(row.content), 0)
+      if (tokens > room) break reading
+      room -= tokens
+      kept.unshift(...texts.map((row) => ({ role: row.role, content: row.content })))
+      keptFrom = exchange[0]?.seq ?? keptFrom
+    }
+    if (keptFrom === before) break
+    before = keptFrom
+  }
+
+  return {
+    messages: [
+      ...(chat.system ? [{ role: 'system' as const, content: chat.system }] : []),
+      ...kept,
+      { role: 'user', content: message.content },
+    ],
+    dropped: keptFrom - 1,
+  }
+}
+
+/** A user's message with what answered it, oldest first. */
+function exchangesOf(rows: readonly MessageRow[]): MessageRow[][] {
+  const exchanges: MessageRow[][] = []
+  for (const row of rows) {
+    const last = exchanges.at(-1)
+    if (row.role === 'assistant' && last) last.push(row)
+    else exchanges.push([row])
+  }
+  return exchanges
+}

@@ -1,0 +1,151 @@
+import type { ServerEvents } from '../../schemas/events.js'
+import type { MessageChunk } from '../../schemas/messages.js'
+import { backlogOf, type ChatSocket, cutOff } from './chat-socket.js'
+import type { ChatEventName } from './hub.js'
+import type { LiveReply } from './live-reply.js'
+
+/** Past either of these a socket gets no more frames. */
+const maxPackets = 32
+const maxBytes = 64 * 1024
+/** How long a socket may lag behind before it is cut off, in milliseconds. */
+const patienceMs = 30_000
+/** Events other than text that may be owed to a socket. */
+const maxOwed = 200
+
+export interface LiveReplies {
+  live(messageId: string): LiveReply | undefined
+  liveOfChat(chatId: string): LiveReply[]
+}
+
+/** How far a socket got in a running reply: what follows is sliced from the reply's one text. */
+interface Cursor {
+  epoch: number
+  offset: number
+  thought: number
+}
+
+/** A socket that reads too slowly: what it missed, and how it catches up. */
+export class Laggard {
+  readonly #chats: Set<string>
+  readonly #cursors = new Map<string, Cursor>()
+  /** Events owed, in order; a reply's newer record replaces an older one. */
+  readonly #owed = new Map<string, { event: keyof ServerEvents; payload: unknown }>()
+  readonly #since = Date.now()
+  #serial = 0
+
+  constructor(
+    readonly socket: ChatSocket,
+    chats: readonly string[],
+    private readonly replies: LiveReplies,
+  ) {
+    this.#chats = new Set(chats)
+    // All that was announced until now is in the socket's own queue.
+    for (const chatId of chats) {
+      for (const reply of replies.liveOfChat(chatId)) this.#cursors.set(reply.id, cursorAt(reply))
+    }
+  }
+
+  get chats(): string[] {
+    return [...this.#chats]
+  }
+
+  /** Whether more waits for a socket than it may have waiting. */
+  static isBehind(socket: ChatSocket): boolean {
+    const { packets, bytes } = backlogOf(socket)
+    return packets > maxPackets || bytes > maxBytes
+  }
+
+  join(chatId: string): void {
+    this.#chats.add(chatId)
+    for (const reply of this.replies.liveOfChat(chatId)) {
+      this.#cursors.set(reply.id, cursorAt(reply))
+    }
+  }
+
+  leave(chatId: string): void {
+    this.#chats.delete(chatId)
+  }
+
+  /** Something was said in a chat; text is not kept here, since its reply keeps it. */
+  hear<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
+    if (!this.#chats.has(chatId)) return
+    if (event === 'message-chunk') {
+      const { messageId } = payload as MessageChunk
+      const reply = this.replies.live(messageId)
+      const cursor = this.#cursors.get(messageId)
+      if (reply && cursor?.epoch !== reply.epoch) {
+        const { epoch } = reply
+        this.#cursors.set(messageId, { epoch, offset: reply.row.epochStart, thought: 0 })
+      }
+      return
+    }
+    const { id } = payload as { id: string }
+    if (event === 'message') this.#cursors.delete(id)
+    this.#put(id, event, payload)
+  }
+
+  /** Something that concerns the user, to be sent once the socket reads. */
+  owe(event: keyof ServerEvents, payload: unknown): void {
+    this.#put(`#${this.#serial++}`, event, payload)
+  }
+
+  /**
+   * Sends the next piece if the one before is gone.
+   * @returns `caught-up` when nothing is owed any more.
+   */
+  serve(): 'behind' | 'caught-up' {
+    if (!backlogOf(this.socket).isDrained) {
+      if (Date.now() - this.#since > patienceMs) cutOff(this.socket)
+      return 'behind'
+    }
+    for (const [key, { event, payload }] of this.#owed) {
+      this.#owed.delete(key)
+      this.#emit(event, payload)
+      return 'behind'
+    }
+    for (const [messageId, cursor] of this.#cursors) {
+      const frame = this.#nextFrame(messageId, cursor)
+      if (frame) {
+        this.#emit('message-chunk', frame)
+        return 'behind'
+      }
+    }
+    return 'caught-up'
+  }
+
+  #nextFrame(messageId: string, cursor: Cursor): MessageChunk | undefined {
+    const reply = this.replies.live(messageId)
+    if (!reply || reply.epoch !== cursor.epoch) return undefined
+    if (cursor.thought < reply.thinking.announced.length) {
+      const frame = reply.frameFrom(cursor.thought, true)
+      cursor.thought += frame.delta.length
+      return frame
+    }
+    if (cursor.offset < reply.text.announced.length) {
+      const frame = reply.frameFrom(cursor.offset, false)
+      cursor.offset += frame.delta.length
+      return frame
+    }
+    return undefined
+  }
+
+  #put(key: string, event: keyof ServerEvents, payload: unknown): void {
+    this.#owed.delete(key)
+    this.#owed.set(key, { event, payload })
+    if (this.#owed.size > maxOwed) cutOff(this.socket)
+  }
+
+  #emit(event: keyof ServerEvents, payload: unknown): void {
+    // The event map's generics cannot be followed through a variable.
+    const socket = this.socket as { emit(event: string, payload: unknown): boolean }
+    socket.emit(event, payload)
+  }
+}
+
+function cursorAt(reply: LiveReply): Cursor {
+  return {
+    epoch: reply.epoch,
+    offset: reply.text.announced.length,
+    thought: reply.thinking.announced.length,
+  }
+}

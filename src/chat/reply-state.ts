@@ -1,0 +1,126 @@
+import type { MessageFault, MessageStatus, Usage } from '../../schemas/messages.js'
+import type { MessageRow, ReplyChange, Store } from '../stores/store.js'
+
+/*
+ * The life of a reply, and the only place that moves it:
+ *
+ *   queued ──begin──▶ streaming ──end──▶ complete | stopped | interrupted | error
+ *     │  ▲              │  ▲
+ *     │  └─claim/release┘  └─claim (a new epoch), release
+ *     └──end──▶ stopped | interrupted | error
+ *
+ * Every arrow is one conditional update of the message's record. Whoever's update finds the record
+ * as it expects has won; everybody else learns that it lost and says nothing to anyone.
+ */
+
+export type EndStatus = 'complete' | 'stopped' | 'interrupted' | 'error'
+
+const endsFrom: Readonly<Record<EndStatus, readonly MessageStatus[]>> = {
+  complete: ['streaming'],
+  stopped: ['queued', 'streaming'],
+  interrupted: ['queued', 'streaming'],
+  error: ['queued', 'streaming'],
+}
+
+/** A reply that was taken over this often is not tried again. */
+const maxTakeovers = 3
+
+export interface Outcome {
+  status: EndStatus
+  usage?: Usage
+  error?: MessageFault
+  /** What the reply has in the end; left out: what is stored. */
+  text?: { content: string; thinking: string }
+}
+
+const textChange = ({ content, thinking }: { content: string; thinking: string }): ReplyChange => ({
+  content,
+  thinking: thinking || null,
+})
+
+export class ReplyState {
+  constructor(
+    private readonly store: Store,
+    /** This process, among all that share the store. */
+    readonly owner: string,
+    private readonly leaseMs: number,
+  ) {}
+
+  /** The end of a lease that begins now. */
+  leaseUntil(): Date {
+    return new Date(Date.now() + this.leaseMs)
+  }
+
+  /** A waiting reply's turn has come. Each arrow answers undefined to who lost. */
+  begin(row: MessageRow): Promise<MessageRow | undefined> {
+    return this.store.updateReply(
+      row.id,
+      { status: ['queued', 'streaming'], epoch: row.epoch, owner: this.owner },
+      { status: 'streaming', leaseUntil: this.leaseUntil() },
+    )
+  }
+
+  /**
+   * Takes a lapsed reply over. A queued one goes on waiting; one that had begun gets a new epoch,
+   * which begins at `epochStart`.
+   */
+  claim(row: MessageRow, epochStart: number): Promise<MessageRow | undefined> {
+    const begun = row.status === 'streaming'
+    return this.store.updateReply(
+      row.id,
+      { status: [row.status], epoch: row.epoch, owner: row.owner ?? null },
+      {
+        owner: this.owner,
+        leaseUntil: this.leaseUntil(),
+        ...(begun && {
+          epoch: row.epoch + 1,
+          epochStart,
+          // A reply without an owner was handed over in order; only a dead owner counts.
+          takeovers: row.takeovers + (row.owner === undefined ? 0 : 1),
+        }),
+      },
+    )
+  }
+
+  /** Whether a lapsed reply has been taken over too often to be tried again. */
+  isExhausted(row: MessageRow): boolean {
+    return row.owner !== undefined && row.takeovers >= maxTakeovers
+  }
+
+  /** Gives a reply up for any process to claim at once; its text so far is kept. */
+  release(
+    row: MessageRow,
+    text?: { content: string; thinking: string },
+  ): Promise<MessageRow | undefined> {
+    return this.store.updateReply(
+      row.id,
+      { status: ['queued', 'streaming'], epoch: row.epoch, owner: this.owner },
+      { owner: null, leaseUntil: new Date(0), ...(text && textChange(text)) },
+    )
+  }
+
+  /**
+   * Ends a reply.
+   * @param owner who must still hold it; undefined: whoever does.
+   */
+  end(row: MessageRow, outcome: Outcome, owner?: string | null): Promise<MessageRow | undefined> {
+    return this.store.updateReply(
+      row.id,
+      { status: endsFrom[outcome.status], epoch: row.epoch, ...(owner !== undefined && { owner }) },
+      {
+        status: outcome.status,
+        completedAt: new Date(),
+        owner: null,
+        leaseUntil: null,
+        ...(outcome.text && textChange(outcome.text)),
+        ...(outcome.usage && { usage: outcome.usage }),
+        ...(outcome.error && { error: outcome.error }),
+      },
+    )
+  }
+}
+
+/** Whether a reply has reached its one terminal state. */
+export function hasEnded(row: { status: MessageStatus }): boolean {
+  return row.status !== 'queued' && row.status !== 'streaming'
+}

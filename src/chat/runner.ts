@@ -1,0 +1,228 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { GenerationOptions, MessageFault, Usage } from '../../schemas/messages.js'
+import { AppError } from '../errors.js'
+import type { ModelCatalogue, ResolvedModel } from '../ollama/catalogue.js'
+import type { ChatResult, OllamaClient } from '../ollama/client.js'
+import type { ChatRow, MessageRow, Store } from '../stores/store.js'
+import { fitContext, type Prompt } from './context.js'
+import type { DeterministicReplies } from './deterministic.js'
+import type { Flusher } from './flusher.js'
+import type { Hub } from './hub.js'
+import type { Interruption, LiveReply } from './live-reply.js'
+import { presentMessage, presentStart } from './present.js'
+import type { Outcome, ReplyState } from './reply-state.js'
+import type { TokenEstimate } from './token-estimate.js'
+
+/** What Ollama loads a model with, where neither it nor the request says. */
+const usualContextLength = 4096
+
+/** Between tries to store a reply's end, in milliseconds. */
+const endRetryMs = { first: 100, longest: 2000 }
+
+/** A reply that grows beyond this, in UTF-16 units, is ended. */
+const maxReplyUnits = 4_000_000
+
+const overlong: MessageFault = {
+  code: 'MODEL_FAILED',
+  message: `The model did not end its reply within ${maxReplyUnits} characters: set options.num_predict.`,
+}
+
+interface Log {
+  info(details: object, message: string): void
+  error(details: object, message: string): void
+}
+
+interface Parts {
+  store: Store
+  state: ReplyState
+  hub: Hub
+  flusher: Flusher
+  client: OllamaClient
+  catalogue: ModelCatalogue
+  known: DeterministicReplies
+  estimate: TokenEstimate
+  log: Log
+}
+
+/** The window that a request will have. */
+export function windowOf(model: ResolvedModel, options: GenerationOptions) {
+  const trained = model.trainedContextLength ?? Number.POSITIVE_INFINITY
+  const wanted = options.num_ctx ?? model.contextLength ?? usualContextLength
+  const predict = options.num_predict
+  return {
+    model: model.name,
+    contextLength: Math.min(wanted, trained),
+    maxReplyTokens: predict !== undefined && predict > 0 ? predict : undefined,
+  }
+}
+
+/** Runs one reply from its turn in the queue to its one terminal state. */
+export class Runner {
+  constructor(private readonly parts: Parts) {}
+
+  /** Resolves when the reply has ended or was lost or released; never rejects. */
+  async run(reply: LiveReply): Promise<void> {
+    const { state, hub, log } = this.parts
+    let outcome: Outcome
+    try {
+      const begun = await state.begin(reply.row)
+      if (!begun) return reply.finish(undefined)
+      reply.begin(begun)
+      hub.toChat(reply.chatId, 'message-start', presentStart(begun))
+      reply.signal.throwIfAborted()
+      outcome = { status: 'complete', usage: await this.#generate(reply) }
+    } catch (error) {
+      if (reply.interruption) return this.#endInterrupted(reply, reply.interruption)
+      const fault = faultOf(error)
+      const level = fault.code === 'INTERNAL' ? 'error' : 'info'
+      log[level]({ err: error, replyId: reply.id }, 'a reply failed')
+      outcome = { status: 'error', error: fault }
+    }
+    await this.#end(reply, outcome)
+  }
+
+  /** Ends a reply that was interrupted while it waited. */
+  async endWaiting(reply: LiveReply): Promise<void> {
+    if (reply.interruption) await this.#endInterrupted(reply, reply.interruption)
+  }
+
+  #endInterrupted(reply: LiveReply, why: Interruption): Promise<void> {
+    switch (why) {
+      case 'stopped':
+        return this.#end(reply, { status: 'stopped' })
+      case 'overlong':
+        return this.#end(reply, { status: 'error', error: overlong })
+      case 'released':
+        return this.#release(reply)
+      case 'lost':
+        return this.#forget(reply)
+    }
+  }
+
+  async #forget(reply: LiveReply): Promise<void> {
+    this.parts.flusher.forget(reply)
+    reply.finish(undefined)
+  }
+
+  /**
+   * Ends a reply that this process holds: what is pending is announced, the end is stored, then
+   * told. A store that is away is asked until it answers, since what was generated must be kept.
+   */
+  async #end(reply: LiveReply, outcome: Outcome): Promise<void> {
+    const { state, hub, flusher, log } = this.parts
+    reply.isEnding = true
+    const text = { content: reply.text.whole, thinking: reply.thinking.whole }
+    for (let retryMs = endRetryMs.first; ; retryMs = Math.min(retryMs * 2, endRetryMs.longest)) {
+      try {
+        const ended = await state.end(reply.row, { ...outcome, text }, state.owner)
+        if (ended) {
+          flusher.announce(reply)
+          hub.toChat(reply.chatId, 'message', presentMessage(ended))
+          log.info(
+            { replyId: reply.id, chatId: reply.chatId, status: ended.status, epoch: ended.epoch },
+            'reply ended',
+          )
+        } else flusher.forget(reply)
+        return reply.finish(ended)
+      } catch (error) {
+        log.error({ err: error, replyId: reply.id }, 'a reply’s end could not be stored; retrying')
+        // Who comes next finds the checkpoint.
+        if (reply.isGivenUp) return this.#forget(reply)
+        await delay(retryMs, undefined, { ref: false })
+      }
+    }
+  }
+
+  async #release(reply: LiveReply): Promise<void> {
+    const { state, flusher, log } = this.parts
+    const text = { content: reply.text.whole, thinking: reply.thinking.whole }
+    flusher.announce(reply)
+    try {
+      await state.release(reply.row, text)
+    } catch (error) {
+      // The lease lapses by itself then.
+      log.error({ err: error, replyId: reply.id }, 'a reply could not be handed over')
+    }
+    reply.finish(undefined)
+  }
+
+  async #generate(reply: LiveReply): Promise<Usage> {
+    const { catalogue, client, estimate, known } = this.parts
+    const model = await catalogue.find(reply.row.model)
+    const { chat, message } = await this.#question(reply.row)
+    const options = reply.row.options ?? {}
+    const window = windowOf(model, options)
+    const prompt = await fitContext(this.parts.store, chat, message, window, estimate)
+    const sent = {
+      contextLength: window.contextLength,
+      messagesSent: prompt.messages.length,
+      messagesDropped: prompt.dropped,
+    }
+
+    const key = known.keyOf({ digest: model.digest, messages: prompt.messages, options })
+    const answer = key && !reply.text.whole ? await known.find(key) : undefined
+    if (answer) {
+      this.#receive(reply, answer.content, answer.thinking)
+      return { ...answer.usage, ...sent, cached: true }
+    }
+
+    reply.signal.throwIfAborted()
+    const begun = reply.text.whole
+    const { think, ...ollamaOptions } = options
+    const result = await client.chat(
+      {
+        model: model.name,
+        messages: begun
+          ? [...prompt.messages, { role: 'assistant', content: begun }]
+          : prompt.messages,
+        options: ollamaOptions,
+        ...(think !== undefined && { think }),
+      },
+      (content, thinking) => this.#receive(reply, content, thinking),
+      reply.signal,
+    )
+    const usage = { ...sent, ...usageOf(result) }
+    if (!begun) this.#learn(model.name, prompt, result)
+    if (key && !begun) {
+      const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole, usage }
+      await known.remember(key, reply_)
+    }
+    return usage
+  }
+
+  #receive(reply: LiveReply, content: string, thinking: string): void {
+    const isFirst = reply.text.announced === '' && !reply.hasPending
+    reply.append(content, thinking)
+    if (reply.text.length + reply.thinking.length > maxReplyUnits) reply.interrupt('overlong')
+    this.parts.flusher.add(reply, isFirst)
+  }
+
+  #learn(model: string, prompt: Prompt, { promptTokens }: ChatResult): void {
+    if (promptTokens === undefined) return
+    const texts = prompt.messages.map((message) => message.content)
+    this.parts.estimate.learn(model, texts, promptTokens)
+  }
+
+  /** The chat, and the user's message that the reply answers. */
+  async #question(row: MessageRow): Promise<{ chat: ChatRow; message: MessageRow }> {
+    const [chat, messages] = await Promise.all([
+      this.parts.store.findChat(row.userId, row.chatId),
+      this.parts.store.listMessages(row.chatId, 1, row.seq),
+    ])
+    const message = messages[0]
+    if (!chat || !message) throw new AppError('CHAT_NOT_FOUND')
+    return { chat, message }
+  }
+}
+
+function usageOf(result: ChatResult): Partial<Usage> {
+  const { doneReason: _, ...usage } = result
+  const { replyTokens, replyMs } = usage
+  if (!replyTokens || !replyMs) return usage
+  return { ...usage, tokensPerSecond: Math.round((replyTokens / replyMs) * 100_000) / 100 }
+}
+
+function faultOf(error: unknown): MessageFault {
+  const known = error instanceof AppError ? error : new AppError('INTERNAL', { cause: error })
+  return { code: known.code, message: known.message }
+}

@@ -1,0 +1,37 @@
+/** Models whose ratio is remembered. */
+const maxModels = 200
+/** Before a model has said anything of itself: few bytes a token, so that too much is never sent. */
+const startingRatio = 3
+/** What a template adds around each message, in tokens. */
+const perMessage = 8
+
+/**
+ * How many tokens a text is to a model, learnt from the `prompt_eval_count` of what was sent to it.
+ * The ratio falls at once to what was seen and rises slowly, so that it errs towards fewer
+ * messages; it counts UTF-8 bytes, which vary less between scripts than characters do.
+ */
+export class TokenEstimate {
+  readonly #bytesPerToken = new Map<string, number>()
+
+  of(model: string, text: string): number {
+    const ratio = this.#bytesPerToken.get(model) ?? startingRatio
+    return Math.ceil(Buffer.byteLength(text) / ratio) + perMessage
+  }
+
+  /** Learns from a prompt that was sent whole. */
+  learn(model: string, texts: readonly string[], promptTokens: number): void {
+    const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+    const content = promptTokens - perMessage * texts.length
+    // A short prompt says more of the template than of the text.
+    if (bytes < 200 || content < 20) return
+    const seen = Math.min(Math.max(bytes / content, 1), 8)
+    const known = this.#bytesPerToken.get(model)
+    const ratio = known === undefined || seen < known ? seen : known + (seen - known) * 0.1
+    this.#bytesPerToken.delete(model)
+    this.#bytesPerToken.set(model, ratio)
+    if (this.#bytesPerToken.size > maxModels) {
+      const [oldest] = this.#bytesPerToken.keys()
+      if (oldest !== undefined) this.#bytesPerToken.delete(oldest)
+    }
+  }
+}

@@ -1,0 +1,165 @@
+import { isIP } from 'node:net'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+interface Setting<T> {
+  /** What it is when it is not set, as the environment would say it. */
+  fallback: string | undefined
+  /** @throws Error whose message says what is wanted. */
+  parse: (text: string) => T
+}
+
+const text = (pattern: RegExp, wanted: string) => (value: string) => {
+  if (!pattern.test(value)) throw new Error(`wants ${wanted}`)
+  return value
+}
+
+const integer = (min: number, max: number) => (value: string) => {
+  const number = Number(value)
+  if (!/^\d+$/.test(value) || number < min || number > max) {
+    throw new Error(`wants a whole number from ${min} to ${max}`)
+  }
+  return number
+}
+
+const url =
+  (...protocols: string[]) =>
+  (value: string) => {
+    const parsed = URL.canParse(value) ? new URL(value) : undefined
+    // A MongoDB URI may list several hosts, which no URL parser takes.
+    const protocol = parsed?.protocol ?? /^(mongodb(?:\+srv)?:)\/\/[^/]+/.exec(value)?.[1]
+    if (!protocol || !protocols.includes(protocol)) {
+      throw new Error(`wants a URL that begins with ${protocols.map((p) => `${p}//`).join(' or ')}`)
+    }
+    return value
+  }
+
+const origins = (value: string) =>
+  value.split(',').map((part) => {
+    const origin = part.trim()
+    if (!URL.canParse(origin) || !/^https?:/.test(origin)) {
+      throw new Error('wants origins such as https://chat.example.org, separated by commas')
+    }
+    return new URL(origin).origin
+  })
+
+const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
+
+const duration = (value: string) => {
+  const match = /^(\d{1,9})([smhd]?)$/.exec(value)
+  const seconds = match ? Number(match[1]) * (unitSeconds[match[2] || 's'] ?? 1) : 0
+  if (seconds < 1 || seconds > 30 * 86_400) {
+    throw new Error('wants a time of 1s to 30d, such as 15m, 1h or 3600')
+  }
+  return seconds
+}
+
+const boolean = (value: string) => {
+  if (value !== 'true' && value !== 'false') throw new Error('wants true or false')
+  return value === 'true'
+}
+
+const setting = <T>(fallback: string, parse: (text: string) => T): Setting<T> => ({
+  fallback,
+  parse,
+})
+const optional = <T>(parse: (text: string) => T): Setting<T | undefined> => ({
+  fallback: undefined,
+  parse,
+})
+
+/** Every setting by its environment variable. */
+export const settings = {
+  NODE_ENV: setting(
+    'development',
+    text(/^(development|production|test)$/, 'development, production or test'),
+  ),
+  PORT: setting('3000', integer(0, 65_535)),
+  HOST: setting('127.0.0.1', (value) => {
+    if (value !== 'localhost' && !isIP(value)) throw new Error('wants an IP address or localhost')
+    return value
+  }),
+  LOG_LEVEL: setting(
+    'info',
+    text(
+      /^(fatal|error|warn|info|debug|trace|silent)$/,
+      'fatal, error, warn, info, debug, trace or silent',
+    ),
+  ),
+  DATA_DIR: setting('./data', text(/^[^\0]+$/, 'a directory')),
+  MONGODB_URI: optional(url('mongodb:', 'mongodb+srv:')),
+  REDIS_URL: optional(url('redis:', 'rediss:')),
+  OLLAMA_API_URL: optional(url('http:', 'https:')),
+  JWT_SECRET: optional(text(/^.+$/s, 'a secret')),
+  JWT_EXPIRES_IN: setting('1h', duration),
+  FRONTEND_URL: setting('http://localhost:5173', origins),
+  TRUST_PROXY: setting('false', boolean),
+  DEFAULT_MODEL: optional(text(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$/, 'the name of a model')),
+  OLLAMA_CONNECT_TIMEOUT_MS: setting('2000', integer(1, 600_000)),
+  OLLAMA_FIRST_TOKEN_TIMEOUT_MS: setting('60000', integer(1, 3_600_000)),
+  OLLAMA_IDLE_TIMEOUT_MS: setting('20000', integer(1, 3_600_000)),
+  OLLAMA_MAX_CONCURRENT: setting('4', integer(1, 10_000)),
+  USER_MAX_CONCURRENT: setting('2', integer(1, 10_000)),
+  QUEUE_MAX: setting('1000', integer(0, 1_000_000)),
+  LEASE_MS: setting('5000', integer(200, 600_000)),
+  SHUTDOWN_GRACE_MS: setting('10000', integer(100, 600_000)),
+  START_TIMEOUT_MS: setting('15000', integer(100, 600_000)),
+  RATE_LIMIT_LOGIN_FAILURES: setting('10', integer(1, 1_000_000)),
+  RATE_LIMIT_CREDENTIALS_PER_MINUTE: setting('600', integer(1, 1_000_000)),
+  RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: setting('200', integer(1, 1_000_000)),
+}
+
+type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }
+
+export type Config = Readonly<Settings>
+
+/** The secret that `.env.example` shows, so that it is never used in earnest. */
+export const exampleSecret = 'change-me-to-32-or-more-random-bytes'
+
+/** All that is wrong with the environment, at once; the message is for the terminal. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  constructor(readonly problems: readonly string[]) {
+    super(
+      [
+        'The settings cannot be used:',
+        ...problems.map((problem) => `  - ${problem}`),
+        'Each is described in .env.example.',
+      ].join('\n'),
+    )
+  }
+}
+
+/**
+ * The environment as one validated object. An empty variable counts as not set.
+ * @throws ConfigError that lists everything wrong.
+ */
+export function parseConfig(environment: Environment): Config {
+  const problems: string[] = []
+  const read = <K extends keyof typeof settings>(name: K): [K, unknown] => {
+    const { fallback, parse } = settings[name]
+    const value = environment[name] || fallback
+    if (value === undefined) return [name, undefined]
+    try {
+      return [name, parse(value)]
+    } catch (error) {
+      // The value itself is left out: it may be a secret.
+      problems.push(`${name} ${error instanceof Error ? error.message : String(error)}`)
+      return [name, undefined]
+    }
+  }
+  const names = Object.keys(settings) as (keyof typeof settings)[]
+  const config = Object.fromEntries(names.map(read)) as Settings
+  problems.push(...secretProblems(config))
+  if (problems.length > 0) throw new ConfigError(problems)
+  return Object.freeze(config)
+}
+
+function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
+  const make = 'make one with: node -p "crypto.randomBytes(48).toString(\'base64url\')"'
+  if (NODE_ENV !== 'production') return []
+  if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production wants one: ${make}`]
+  if (JWT_SECRET === exampleSecret) return [`JWT_SECRET is the example’s: ${make}`]
+  if (Buffer.byteLength(JWT_SECRET) < 32) return [`JWT_SECRET is shorter than 32 bytes: ${make}`]
+  return []
+}

@@ -1,0 +1,81 @@
+/**
+ * Every error the product answers with, once: its code, its HTTP status, whether the same request
+ * may succeed later, and what it tells a person.
+ */
+const catalogue = {
+  VALIDATION_FAILED: [400, false, 'The request does not fit its schema.'],
+  BAD_JSON: [400, false, 'The body is not JSON.'],
+  BAD_TEXT: [400, false, 'Text must be valid Unicode without NUL or lone surrogates.'],
+  TOO_DEEP: [400, false, 'The body is nested too deeply.'],
+  BAD_CURSOR: [400, false, 'That cursor was not made by this server for this list.'],
+  PASSWORD_TOO_LONG: [400, false, 'A password has at most 72 bytes of UTF-8.'],
+  MESSAGE_TOO_LONG: [400, false, 'The message alone does not fit the model’s context window.'],
+  BODY_TOO_LARGE: [413, false, 'The body is over the limit.'],
+  UNSUPPORTED_MEDIA_TYPE: [415, false, 'Send application/json.'],
+  UNAUTHORIZED: [401, false, 'A valid access token is wanted: Authorization: Bearer <token>.'],
+  TOKEN_EXPIRED: [401, false, 'The access token has expired: refresh it.'],
+  BAD_CREDENTIALS: [401, false, 'No account has these credentials.'],
+  BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, spent or expired: log in again.'],
+  ORIGIN_REFUSED: [403, false, 'This origin is not let in: see FRONTEND_URL.'],
+  NOT_FOUND: [404, false, 'There is nothing here.'],
+  CHAT_NOT_FOUND: [404, false, 'No such chat.'],
+  MESSAGE_NOT_FOUND: [404, false, 'No such message.'],
+  MODEL_NOT_FOUND: [404, false, 'Ollama does not list that model: see GET /api/ai/models.'],
+  METHOD_NOT_ALLOWED: [405, false, 'That method is not served here: see the Allow header.'],
+  USER_TAKEN: [409, false, 'The username or the email is taken.'],
+  IDEMPOTENCY_KEY_REUSED: [409, false, 'That idempotency key was used for another message.'],
+  RATE_LIMITED: [429, true, 'Too many requests: try again later.'],
+  INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],
+  MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached.'],
+  MODEL_FAILED: [502, true, 'Ollama reported an error.'],
+  MODEL_BAD_RESPONSE: [502, true, 'Ollama answered with what is not its protocol.'],
+  MODEL_CUT: [502, true, 'Ollama ended the reply before it was done.'],
+  REPLY_INTERRUPTED: [502, true, 'The reply was interrupted too often and ended with what it had.'],
+  MODEL_TIMEOUT: [504, true, 'Ollama did not answer in time.'],
+  QUEUE_FULL: [503, true, 'Too many replies are waiting: try again later.'],
+  SHUTTING_DOWN: [503, true, 'The server is going down: try again.'],
+  STORE_UNAVAILABLE: [503, true, 'The database cannot be reached: try again.'],
+  STORAGE_FULL: [
+    503,
+    true,
+    'The disk is full or read-only: nothing was stored. Make room, then retry.',
+  ],
+  TOO_BUSY: [503, true, 'Too many logins at once: try again.'],
+} as const satisfies Record<string, readonly [status: number, retryable: boolean, message: string]>
+
+export type ErrorCode = keyof typeof catalogue
+
+interface ErrorDetail {
+  /** Replaces the catalogue's message where more is known. */
+  message?: string
+  /** Seconds, for `Retry-After`. */
+  retryAfter?: number
+  /** The failed reply, where a message was stored. */
+  replyId?: string
+  cause?: unknown
+}
+
+/** An error that is answered as it is: its code and message are for the client. */
+export class AppError extends Error {
+  override readonly name = 'AppError'
+  readonly code: ErrorCode
+  readonly statusCode: number
+  readonly retryable: boolean
+  readonly retryAfter: number | undefined
+  readonly replyId: string | undefined
+
+  constructor(code: ErrorCode, detail: ErrorDetail = {}) {
+    const [statusCode, retryable, message] = catalogue[code]
+    super(detail.message ?? message, detail.cause === undefined ? {} : { cause: detail.cause })
+    this.code = code
+    this.statusCode = statusCode
+    this.retryable = retryable
+    this.retryAfter = detail.retryAfter ?? (statusCode === 503 ? 1 : undefined)
+    this.replyId = detail.replyId
+  }
+}
+
+/** Whether `code` (of a stored reply, say) is one of the catalogue's. */
+export function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(catalogue, code)
+}

@@ -1,0 +1,222 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Dispatcher } from 'undici'
+import { AppError } from '../errors.js'
+import { type ChatResult, parseChatLine } from './chat-lines.js'
+import { badResponse, connectionError, refusal } from './model-errors.js'
+import { createLineSplitter } from './ndjson.js'
+
+export interface ChatTimeouts {
+  connectTimeoutMs: number
+  /** From the request to its first line. */
+  firstTokenTimeoutMs: number
+  /** From one line to the next; bytes that end no line don't count. */
+  idleTimeoutMs: number
+}
+
+/** Hears what one read from the network brought; either may be empty, not both. */
+export type OnDelta = (content: string, thinking: string) => void
+
+type Phase = 'connecting' | 'waiting' | 'streaming'
+
+interface Refused {
+  status: number
+  body: Buffer[]
+  bytes: number
+}
+
+const errorBodyBytes = 64 * 1024
+const errorBodyMs = 5_000
+/** How long the body may take to end after the reply is done, for the connection to be kept. */
+const drainMs = 1_000
+
+/**
+ * One streamed call of /api/chat, as undici's handler. It settles once; whatever fails closes the
+ * connection and nothing is told after it.
+ */
+export class ChatCall implements Dispatcher.DispatchHandler {
+  readonly #timeouts: ChatTimeouts
+  readonly #onDelta: OnDelta
+  readonly #signal: AbortSignal
+  /** Resolves when the reply is done; rejects with AppError, or with the signal's reason. */
+  readonly outcome: Promise<ChatResult>
+  readonly #lines = createLineSplitter((line) => this.#takeLine(line))
+  readonly #startedAt = performance.now()
+  #resolve: (result: ChatResult) => void = () => {}
+  #reject: (reason: unknown) => void = () => {}
+  #controller: Dispatcher.DispatchController | undefined
+  #phase: Phase = 'connecting'
+  #settled = false
+  #deadline = 0
+  #timer: NodeJS.Timeout | undefined
+  #content = ''
+  #thinking = ''
+  #flushing = false
+  /** Whether the answer's headers came and were good. */
+  #answered = false
+  #refused: Refused | undefined
+
+  constructor(timeouts: ChatTimeouts, onDelta: OnDelta, signal: AbortSignal) {
+    this.#timeouts = timeouts
+    this.#onDelta = onDelta
+    this.#signal = signal
+    this.outcome = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    })
+    signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#expectWithin(timeouts.connectTimeoutMs, this.#startedAt)
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController) {
+    this.#controller = controller
+    // Given up while it was connecting: there was no connection to close then.
+    if (this.#settled) return this.#disconnect()
+    this.#phase = 'waiting'
+    this.#expectWithin(this.#timeouts.firstTokenTimeoutMs, this.#startedAt)
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ) {
+    if (status < 200 || this.#settled) return
+    if (status >= 400) {
+      this.#refused = { status, body: [], bytes: 0 }
+      this.#expectWithin(Math.min(errorBodyMs, this.#timeouts.idleTimeoutMs))
+      return
+    }
+    if (status !== 200) return this.#fail(badResponse(`HTTP ${status}`))
+    const encoding = headers['content-encoding'] ?? 'identity'
+    if (encoding !== 'identity') return this.#fail(badResponse(`${encoding} encoding`))
+    const type = headers['content-type'] ?? 'application/x-ndjson'
+    if (!/json/i.test(type)) {
+      return this.#fail(badResponse(`content of type ${type.slice(0, 100)}`))
+    }
+    this.#answered = true
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer) {
+    if (this.#settled) return
+    if (this.#refused) return this.#takeErrorBody(this.#refused, chunk)
+    try {
+      this.#lines.push(chunk)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  onResponseEnd() {
+    clearTimeout(this.#timer)
+    if (this.#settled) return
+    if (this.#refused) return this.#fail(this.#refusal(this.#refused))
+    const begun = this.#phase === 'streaming'
+    try {
+      this.#lines.end()
+    } catch (error) {
+      // Half a line after good ones was cut; one that stands alone never was of the protocol.
+      this.#fail(begun ? new AppError('MODEL_CUT', { cause: error }) : error)
+    }
+    this.#fail(new AppError('MODEL_CUT'))
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error) {
+    clearTimeout(this.#timer)
+    if (this.#refused) return this.#fail(this.#refusal(this.#refused))
+    this.#fail(connectionError(error, this.#answered))
+  }
+
+  #takeLine(line: string) {
+    if (this.#settled) return
+    const { content, thinking, result } = parseChatLine(line)
+    this.#content += content
+    this.#thinking += thinking
+    if (result) return this.#finish(result)
+    if (this.#phase === 'waiting') {
+      this.#phase = 'streaming'
+      this.#expectWithin(this.#timeouts.idleTimeoutMs)
+    } else {
+      // The timer is left alone: when it fires it looks at the deadline.
+      this.#deadline = performance.now() + this.#timeouts.idleTimeoutMs
+    }
+    // Ollama sends each line as an HTTP chunk of its own. All those of one read come within this
+    // tick, so they are told together after it.
+    if (this.#flushing) return
+    this.#flushing = true
+    process.nextTick(this.#flush)
+  }
+
+  #flush = () => {
+    this.#flushing = false
+    if (this.#settled || (this.#content === '' && this.#thinking === '')) return
+    const content = this.#content
+    const thinking = this.#thinking
+    this.#content = ''
+    this.#thinking = ''
+    try {
+      this.#onDelta(content, thinking)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  #takeErrorBody(refused: Refused, chunk: Buffer) {
+    refused.bytes += chunk.length
+    if (refused.bytes > errorBodyBytes) return this.#fail(this.#refusal(refused))
+    refused.body.push(chunk)
+  }
+
+  #refusal({ status, body }: Refused) {
+    return refusal(status, Buffer.concat(body))
+  }
+
+  /** The rest of the body is waited for a moment, so that the connection can be used again. */
+  #finish(result: ChatResult) {
+    this.#flush()
+    if (!this.#settle()) return
+    this.#resolve(result)
+    this.#expectWithin(drainMs)
+  }
+
+  #fail(error: unknown) {
+    this.#flush()
+    if (!this.#settle()) return
+    this.#reject(error)
+    this.#disconnect()
+  }
+
+  #onAbort = () => {
+    if (!this.#settle()) return
+    this.#reject(this.#signal.reason)
+    this.#disconnect()
+  }
+
+  #settle(): boolean {
+    if (this.#settled) return false
+    this.#settled = true
+    clearTimeout(this.#timer)
+    this.#signal.removeEventListener('abort', this.#onAbort)
+    return true
+  }
+
+  #disconnect() {
+    this.#controller?.abort(new Error('The call of Ollama was given up'))
+  }
+
+  #expectWithin(ms: number, since = performance.now()) {
+    this.#deadline = since + ms
+    this.#arm()
+  }
+
+  #arm() {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(this.#onTimer, Math.max(1, this.#deadline - performance.now())).unref()
+  }
+
+  #onTimer = () => {
+    if (performance.now() < this.#deadline) return this.#arm()
+    if (this.#settled) return this.#disconnect()
+    if (this.#refused) return this.#fail(this.#refusal(this.#refused))
+    this.#fail(new AppError(this.#phase === 'connecting' ? 'MODEL_UNREACHABLE' : 'MODEL_TIMEOUT'))
+  }
+}

@@ -1,0 +1,82 @@
+import { badResponse, isRecord, reportedError } from './model-errors.js'
+
+/** What Ollama tells when a reply is done; what it leaves out (a zero) is not there. */
+export interface ChatResult {
+  /** `stop`, `length`, `load` or `unload`. */
+  doneReason?: string
+  promptTokens?: number
+  replyTokens?: number
+  totalMs?: number
+  loadMs?: number
+  promptMs?: number
+  replyMs?: number
+}
+
+export interface ChatLine {
+  content: string
+  thinking: string
+  /** Set on the last line. */
+  result?: ChatResult
+}
+
+const loneSurrogate = /\p{Cs}/u
+
+/**
+ * Reads one line of the stream of /api/chat.
+ * @throws AppError MODEL_FAILED for a line that reports an error, MODEL_BAD_RESPONSE for any other
+ * that is not of the protocol.
+ */
+export function parseChatLine(line: string): ChatLine {
+  const value = parseObject(line)
+  if (value.error !== undefined) {
+    throw reportedError(typeof value.error === 'string' ? value.error : JSON.stringify(value.error))
+  }
+  const done = value.done === true
+  if (!isRecord(value.message) && !(done && value.message === undefined)) {
+    throw badResponse('a line without a message')
+  }
+  const message = isRecord(value.message) ? value.message : {}
+  const content = textOf(message.content)
+  const thinking = textOf(message.thinking)
+  return done ? { content, thinking, result: resultOf(value) } : { content, thinking }
+}
+
+function parseObject(line: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch (cause) {
+    throw badResponse('a line that is not JSON', cause)
+  }
+  if (!isRecord(value)) throw badResponse('a line that is not an object')
+  return value
+}
+
+function textOf(value: unknown): string {
+  if (value === undefined || value === null) return ''
+  if (typeof value !== 'string') throw badResponse('a message whose text is not a string')
+  if (loneSurrogate.test(value)) throw badResponse('half of a surrogate pair')
+  return value
+}
+
+function resultOf(line: Record<string, unknown>): ChatResult {
+  const fields: [keyof ChatResult, string | number | undefined][] = [
+    ['doneReason', typeof line.done_reason === 'string' ? line.done_reason : undefined],
+    ['promptTokens', amount(line.prompt_eval_count)],
+    ['replyTokens', amount(line.eval_count)],
+    ['totalMs', milliseconds(line.total_duration)],
+    ['loadMs', milliseconds(line.load_duration)],
+    ['promptMs', milliseconds(line.prompt_eval_duration)],
+    ['replyMs', milliseconds(line.eval_duration)],
+  ]
+  return Object.fromEntries(fields.filter(([, value]) => value !== undefined))
+}
+
+function amount(value: unknown): number | undefined {
+  return typeof value === 'number' && value >= 0 ? value : undefined
+}
+
+function milliseconds(nanoseconds: unknown): number | undefined {
+  const known = amount(nanoseconds)
+  return known === undefined ? undefined : known / 1e6
+}

@@ -1,0 +1,165 @@
+import { type Dispatcher, Pool } from 'undici'
+import { AppError } from '../errors.js'
+import { ChatCall, type ChatTimeouts, type OnDelta } from './chat-call.js'
+import type { ChatResult } from './chat-lines.js'
+import {
+  type ListedModel,
+  type ModelFacts,
+  parseLoaded,
+  parseShow,
+  parseTags,
+} from './model-answers.js'
+import { badResponse, connectionError, isRecord, refusal } from './model-errors.js'
+
+export type { ChatResult }
+
+export interface ChatRequest {
+  model: string
+  messages: readonly { role: 'system' | 'user' | 'assistant'; content: string }[]
+  /** Ollama's own options, by their own names. */
+  options?: Readonly<Record<string, unknown>>
+  think?: boolean | 'low' | 'medium' | 'high' | 'max'
+}
+
+export interface OllamaClient {
+  /**
+   * Streams one reply. `onDelta` is called once for each read from the network and never after this
+   * settles; what it throws ends the call.
+   * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
+   * MODEL_TIMEOUT, MODEL_CUT, MODEL_BAD_RESPONSE, SHUTTING_DOWN. The connection is closed by then.
+   */
+  chat(request: ChatRequest, onDelta: OnDelta, signal: AbortSignal): Promise<ChatResult>
+  /** The models that are there. @throws as `chat` does. */
+  list(signal?: AbortSignal): Promise<ListedModel[]>
+  /** What a model is. @throws as `chat` does. */
+  show(model: string): Promise<ModelFacts>
+  /** The windows, in tokens, of the models that are loaded. @throws as `chat` does. */
+  loaded(): Promise<Map<string, number>>
+  /** @throws as `chat` does. */
+  version(): Promise<string>
+  /** Ends every call, each with SHUTTING_DOWN, and every connection. */
+  close(): Promise<void>
+}
+
+const answerBytes = 8 * 1024 * 1024
+const longestAnswerMs = 10_000
+
+/** @param options `url`: where Ollama is; it may hold a path before `/api` and credentials. */
+export function createOllamaClient({
+  url,
+  ...timeouts
+}: ChatTimeouts & { url: string }): OllamaClient {
+  const { origin, pathname, username, password } = new URL(url)
+  const base = pathname.replace(/\/+(api\/*)?$/, '')
+  const answerMs = Math.min(timeouts.firstTokenTimeoutMs, longestAnswerMs)
+  // As many connections as calls: the queue before this client is what bounds them. Its own time
+  // limits take the place of undici's.
+  const pool = new Pool(origin, {
+    connections: null,
+    connectTimeout: timeouts.connectTimeoutMs,
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    keepAliveTimeout: 30_000,
+  })
+
+  const headers: Record<string, string> = {
+    'accept-encoding': 'identity',
+    'content-type': 'application/json',
+  }
+  if (username || password) {
+    const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
+    headers.authorization = `Basic ${Buffer.from(credentials).toString('base64')}`
+  }
+
+  async function ask(path: string, body?: object, signal?: AbortSignal) {
+    const timeout = AbortSignal.timeout(answerMs)
+    try {
+      const response = await pool.request({
+        method: body ? 'POST' : 'GET',
+        path: base + path,
+        headers,
+        body: body && JSON.stringify(body),
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      })
+      return parseAnswer(path, response, await readBounded(path, response.body))
+    } catch (cause) {
+      signal?.throwIfAborted()
+      if (timeout.aborted) throw new AppError('MODEL_TIMEOUT', { cause })
+      throw connectionError(cause, false)
+    }
+  }
+
+  return {
+    async chat(request, onDelta, signal) {
+      signal.throwIfAborted()
+      const call = new ChatCall(timeouts, onDelta, signal)
+      const body = JSON.stringify({ ...request, stream: true })
+      pool.dispatch({ method: 'POST', path: `${base}/api/chat`, headers, body }, call)
+      return call.outcome
+    },
+
+    async list(signal) {
+      return parseTags(await ask('/api/tags', undefined, signal).catch(notOllama('/api/tags')))
+    },
+
+    async show(model) {
+      return parseShow(await ask('/api/show', { model }))
+    },
+
+    async loaded() {
+      const answer = await ask('/api/ps').catch((error: unknown) => {
+        // Ollama before 0.1.33 has no such route: then nothing is known of what is loaded.
+        if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') return { models: [] }
+        throw error
+      })
+      return parseLoaded(answer)
+    },
+
+    async version() {
+      const { version } = await ask('/api/version').catch(notOllama('/api/version'))
+      if (typeof version !== 'string') throw badResponse('/api/version without a version')
+      return version
+    },
+
+    async close() {
+      await pool.destroy(new AppError('SHUTTING_DOWN'))
+    },
+  }
+}
+
+/** What has none of Ollama's routes is not Ollama. */
+function notOllama(path: string) {
+  return (error: unknown): never => {
+    if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
+      throw badResponse(`${path} with HTTP 404`, error)
+    }
+    throw error
+  }
+}
+
+async function readBounded(path: string, body: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body) {
+    bytes += chunk.length
+    if (bytes > answerBytes) throw badResponse(`${path} with more than ${answerBytes} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+function parseAnswer(path: string, response: Dispatcher.ResponseData, body: Buffer) {
+  const { statusCode, headers } = response
+  if (statusCode >= 400) throw refusal(statusCode, body)
+  if (statusCode !== 200) throw badResponse(`${path} with HTTP ${statusCode}`)
+  const encoding = headers['content-encoding'] ?? 'identity'
+  if (encoding !== 'identity') throw badResponse(`${path} in ${encoding} encoding`)
+  let answer: unknown
+  try {
+    answer = JSON.parse(body.toString())
+  } catch (cause) {
+    throw badResponse(`${path} with what is not JSON`, cause)
+  }
+  if (!isRecord(answer)) throw badResponse(`${path} with what is not an object`)
+  return answer
+}

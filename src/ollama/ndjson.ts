@@ -1,0 +1,78 @@
+import { isUtf8 } from 'node:buffer'
+import { AppError } from '../errors.js'
+
+const newline = 0x0a
+const carriageReturn = 0x0d
+const replacement = '\ufffd'
+
+/**
+ * Cuts a byte stream into lines of text, wherever its chunks end. Blank lines are left out.
+ *
+ * A byte is looked at once, and what is held of a line that has not ended is at most `maxBytes`.
+ * `push` and `end` throw AppError MODEL_BAD_RESPONSE for a line that is longer or not UTF-8, and
+ * what `onLine` throws; after that the splitter is of no more use.
+ * @param maxBytes of one line, without its end.
+ */
+export function createLineSplitter(onLine: (line: string) => void, maxBytes = 1024 * 1024) {
+  let held = Buffer.alloc(0)
+  let heldBytes = 0
+
+  function refuseOver(bytes: number) {
+    if (bytes <= maxBytes) return
+    held = Buffer.alloc(0)
+    heldBytes = 0
+    throw new AppError('MODEL_BAD_RESPONSE', {
+      message: `Ollama sent a line of more than ${maxBytes} bytes.`,
+    })
+  }
+
+  // Grows by doubling, so that a line that comes byte by byte costs no more than its length.
+  function hold(chunk: Buffer, start: number, end: number) {
+    const bytes = heldBytes + end - start
+    refuseOver(bytes)
+    if (bytes > held.length) {
+      const larger = Buffer.allocUnsafe(Math.min(Math.max(bytes, 2 * held.length, 1024), maxBytes))
+      held.copy(larger, 0, 0, heldBytes)
+      held = larger
+    }
+    chunk.copy(held, heldBytes, start, end)
+    heldBytes = bytes
+  }
+
+  function take(bytes: Buffer, start: number, lineEnd: number) {
+    const end = lineEnd > start && bytes[lineEnd - 1] === carriageReturn ? lineEnd - 1 : lineEnd
+    if (end === start) return
+    const line = bytes.toString('utf8', start, end)
+    // Only a line that decoded to U+FFFD can have been invalid, so most are not looked at twice.
+    if (line.includes(replacement) && !isUtf8(bytes.subarray(start, end))) {
+      throw new AppError('MODEL_BAD_RESPONSE', { message: 'Ollama sent what is not UTF-8.' })
+    }
+    onLine(line)
+  }
+
+  function takeHeld() {
+    const bytes = heldBytes
+    heldBytes = 0
+    take(held, 0, bytes)
+  }
+
+  return {
+    push(chunk: Buffer) {
+      let start = 0
+      for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, start)) {
+        const from = start
+        start = end + 1
+        if (heldBytes > 0) {
+          hold(chunk, from, end)
+          takeHeld()
+        } else {
+          refuseOver(end - from)
+          take(chunk, from, end)
+        }
+      }
+      if (start < chunk.length) hold(chunk, start, chunk.length)
+    },
+    /** The stream is over: what is left counts as a line. */
+    end: takeHeld,
+  }
+}

@@ -1,0 +1,31 @@
+import closeWithGrace from 'close-with-grace'
+import { createApp } from './app.js'
+import { parseConfig } from './config.js'
+import { loggerOptions } from './logging.js'
+
+/** Ends the process with one line that says what to do. */
+function refuse(error: unknown): never {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+}
+
+async function start(): Promise<void> {
+  const config = parseConfig(process.env)
+  const app = createApp(config, { logger: loggerOptions(config) })
+  closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
+    if (err) app.log.fatal({ err }, 'the process fails')
+    else app.log.info({ signal }, 'going down')
+    await app.close()
+  })
+  const giveUp = setTimeout(() => {
+    refuse(
+      new Error(
+        `The services did not answer within START_TIMEOUT_MS (${config.START_TIMEOUT_MS}).`,
+      ),
+    )
+  }, config.START_TIMEOUT_MS)
+  await app.listen({ port: config.PORT, host: config.HOST })
+  clearTimeout(giveUp)
+}
+
+start().catch(refuse)

@@ -1,0 +1,33 @@
+import type { Store } from './store.js'
+
+/* The store in the parts that each database implements in files of the same names. */
+
+export type AccountStore = Pick<
+  Store,
+  | 'createUser'
+  | 'findUser'
+  | 'findUserByLogin'
+  | 'createSession'
+  | 'findSession'
+  | 'rotateSession'
+  | 'deleteSession'
+  | 'deleteExpiredSessions'
+>
+
+export type ChatStore = Pick<
+  Store,
+  'createChat' | 'findChat' | 'listChats' | 'updateChat' | 'deleteChat'
+>
+
+export type MessageStore = Pick<
+  Store,
+  | 'appendTurn'
+  | 'findMessage'
+  | 'findTurn'
+  | 'listMessages'
+  | 'listActiveReplies'
+  | 'updateReply'
+  | 'checkpoint'
+  | 'renewLeases'
+  | 'findLapsedReplies'
+>

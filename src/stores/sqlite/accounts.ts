@@ -1,0 +1,107 @@
+import { AppError } from '../../errors.js'
+import { loginKey } from '../login-key.js'
+import type { AccountStore } from '../parts.js'
+import { type Connection, isTaken } from './connection.js'
+
+type UserCells = [
+  id: string,
+  username: string,
+  email: string,
+  passwordHash: string,
+  createdAt: number,
+]
+
+type SessionCells = [
+  id: string,
+  userId: string,
+  generation: number,
+  rotatedAt: number,
+  expiresAt: number,
+]
+
+const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
+  id,
+  username,
+  email,
+  passwordHash,
+  createdAt: new Date(createdAt),
+})
+
+/** Users and sessions. */
+export function createAccounts(connection: Connection): AccountStore {
+  const selectUser =
+    'SELECT json_array(id, username, email, password_hash, created_at) FROM users WHERE'
+  const insertUser = connection.writer(
+    `INSERT INTO users (id, username, email, username_key, email_key, password_hash, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?)`,
+  )
+  const userById = connection.reader<UserCells>(`${selectUser} id = ?`)
+  const userByUsername = connection.reader<UserCells>(`${selectUser} username_key = ?`)
+  const userByEmail = connection.reader<UserCells>(`${selectUser} email_key = ?`)
+
+  const insertSession = connection.writer(
+    `INSERT INTO sessions (id, user_id, generation, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?)`,
+  )
+  const sessionById = connection.reader<SessionCells>(
+    `SELECT json_array(id, user_id, generation, rotated_at, expires_at) FROM sessions WHERE id = ?`,
+  )
+  const moveSession = connection.writer(
+    `UPDATE sessions SET generation = generation + 1, rotated_at = ?, expires_at = ?
+     WHERE id = ? AND generation = ?`,
+  )
+  const removeSession = connection.writer('DELETE FROM sessions WHERE id = ?')
+  const removeExpired = connection.writer('DELETE FROM sessions WHERE expires_at <= ?')
+
+  return {
+    async createUser({ id, username, email, passwordHash, createdAt }) {
+      const keys = [loginKey(username), loginKey(email)] as const
+      try {
+        insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime())
+      } catch (error) {
+        throw isTaken(error) ? new AppError('USER_TAKEN') : error
+      }
+    },
+
+    async findUser(id) {
+      const cells = userById(id)
+      return cells && userOf(cells)
+    },
+
+    async findUserByLogin(login) {
+      const cells =
+        'username' in login
+          ? userByUsername(loginKey(login.username))
+          : userByEmail(loginKey(login.email))
+      return cells && userOf(cells)
+    },
+
+    async createSession({ id, userId, generation, rotatedAt, expiresAt }) {
+      insertSession(id, userId, generation, rotatedAt.getTime(), expiresAt.getTime())
+    },
+
+    async findSession(sessionId) {
+      const cells = sessionById(sessionId)
+      if (!cells) return undefined
+      const [id, userId, generation, rotatedAt, expiresAt] = cells
+      return {
+        id,
+        userId,
+        generation,
+        rotatedAt: new Date(rotatedAt),
+        expiresAt: new Date(expiresAt),
+      }
+    },
+
+    async rotateSession(id, generation, rotatedAt, expiresAt) {
+      return moveSession(rotatedAt.getTime(), expiresAt.getTime(), id, generation) > 0
+    },
+
+    async deleteSession(id) {
+      return removeSession(id) > 0
+    },
+
+    async deleteExpiredSessions(now) {
+      removeExpired(now.getTime())
+    },
+  }
+}

@@ -1,0 +1,155 @@
+import { AppError } from '../../errors.js'
+import type { MessageStore } from '../parts.js'
+import type { MessageRow, ReplyChange, ReplyCondition } from '../store.js'
+import type { Connection } from './connection.js'
+import {
+  givenOf,
+  type MessageCells,
+  messageColumns,
+  messageJson,
+  messageOf,
+  stateColumns,
+  stateOf,
+} from './message-cells.js'
+
+/** Messages: users' and replies. */
+export function createMessages(connection: Connection): MessageStore {
+  const one = (where: string) =>
+    connection.reader<MessageCells>(`SELECT ${messageJson} FROM messages WHERE ${where}`)
+  // The aggregate takes the rows in the inner statement's order.
+  const many = (where: string) =>
+    connection.reader<MessageCells[]>(
+      `SELECT json_group_array(${messageJson}) FROM (
+         SELECT ${messageColumns} FROM messages WHERE ${where})`,
+    )
+  const byId = one('id = ?')
+  const byPlace = one('chat_id = ? AND seq = ?')
+  const ofChat = one('id = ? AND chat_id = ? AND user_id = ?')
+  const ofUser = one(`id = ? AND user_id = ? AND role = 'user'`)
+  const page = many('chat_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?')
+  const active = many('chat_id = ? AND lease_until IS NOT NULL ORDER BY seq')
+  const lapsed = many('lease_until <= ? ORDER BY created_at, seq LIMIT ?')
+  const lastPlace = connection.reader<number>(
+    'SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = ?',
+  )
+
+  const insert = connection.writer(
+    `INSERT INTO messages (${messageColumns})
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  )
+  const moveChat = connection.writer(
+    `UPDATE chats SET message_count = ?, updated_at = max(updated_at, ?), title = coalesce(title, ?)
+     WHERE id = ? AND user_id = ?`,
+  )
+  const changeState = connection.writer(
+    `UPDATE messages SET (${stateColumns}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`,
+  )
+  const saveText = connection.writer(
+    `UPDATE messages SET content = ?, thinking = coalesce(?, thinking)
+     WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
+  )
+  const moveLeases = connection.writer(
+    'UPDATE messages SET lease_until = ? WHERE lease_until IS NOT NULL AND owner = ?',
+  )
+
+  const replyTo = (message: MessageRow) => {
+    const cells = byPlace(message.chatId, message.seq + 1)
+    return cells && messageOf(cells)
+  }
+
+  return {
+    async appendTurn({ message, reply, title }) {
+      return connection.transaction(() => {
+        const cells = byId(message.id)
+        if (cells) {
+          const stored = messageOf(cells)
+          if (stored.chatId !== message.chatId || stored.fingerprint !== message.fingerprint) {
+            throw new AppError('IDEMPOTENCY_KEY_REUSED')
+          }
+          const storedReply = replyTo(stored)
+          // They were stored in one transaction.
+          if (!storedReply) throw new Error(`Message ${stored.id} has no reply.`)
+          return { message: stored, reply: storedReply, created: false }
+        }
+        const seq = (lastPlace(message.chatId) ?? 0) + 1
+        const at = message.createdAt.getTime()
+        if (moveChat(seq + 1, at, title, message.chatId, message.userId) === 0) {
+          throw new AppError('CHAT_NOT_FOUND')
+        }
+        const turn = { message: { ...message, seq }, reply: { ...reply, seq: seq + 1 } }
+        insert(...givenOf(turn.message), ...stateOf(turn.message))
+        insert(...givenOf(turn.reply), ...stateOf(turn.reply))
+        return { ...turn, created: true }
+      })
+    },
+
+    async findMessage(userId, chatId, messageId) {
+      const cells = ofChat(messageId, chatId, userId)
+      return cells && messageOf(cells)
+    },
+
+    async findTurn(userId, messageId) {
+      const cells = ofUser(messageId, userId)
+      if (!cells) return undefined
+      const message = messageOf(cells)
+      const reply = replyTo(message)
+      return reply && { message, reply }
+    },
+
+    async listMessages(chatId, limit, before = Number.MAX_SAFE_INTEGER) {
+      return (page(chatId, before, limit) ?? []).map(messageOf).reverse()
+    },
+
+    async listActiveReplies(chatId) {
+      return (active(chatId) ?? []).map(messageOf)
+    },
+
+    async updateReply(id, condition, change) {
+      return connection.transaction(() => {
+        const cells = byId(id)
+        const reply = cells && messageOf(cells)
+        if (!reply || !holds(reply, condition)) return undefined
+        const next = changed(reply, change)
+        changeState(...stateOf(next), id)
+        return next
+      })
+    },
+
+    async checkpoint(checkpoints) {
+      if (checkpoints.length === 0) return []
+      return connection.transaction(() =>
+        checkpoints
+          .filter(
+            ({ id, owner, epoch, content, thinking }) =>
+              saveText(content, thinking ?? null, id, owner, epoch) === 0,
+          )
+          .map(({ id }) => id),
+      )
+    },
+
+    async renewLeases(owner, until) {
+      moveLeases(until.getTime(), owner)
+    },
+
+    async findLapsedReplies(now, limit) {
+      return (lapsed(now.getTime(), limit) ?? []).map(messageOf)
+    },
+  }
+}
+
+function holds(reply: MessageRow, { status, epoch, owner }: ReplyCondition): boolean {
+  return (
+    status.includes(reply.status) &&
+    (epoch === undefined || reply.epoch === epoch) &&
+    (owner === undefined || (reply.owner ?? null) === owner)
+  )
+}
+
+function changed(reply: MessageRow, change: ReplyChange): MessageRow {
+  const next = { ...reply }
+  for (const [name, value] of Object.entries(change)) {
+    if (value === null) Reflect.deleteProperty(next, name)
+    else if (value !== undefined) Object.assign(next, { [name]: value })
+  }
+  return next
+}

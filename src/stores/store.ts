@@ -1,0 +1,194 @@
+import type {
+  GenerationOptions,
+  MessageFault,
+  MessageRole,
+  MessageStatus,
+  Usage,
+} from '../../schemas/messages.js'
+
+/*
+ * What the product keeps, and the few operations it needs on it. Every id is an ObjectId in hex,
+ * made by the caller. Every method rejects with AppError STORE_UNAVAILABLE or STORAGE_FULL when the
+ * database cannot do its part; nothing is then half-done that a repetition would not complete.
+ */
+
+export interface UserRow {
+  id: string
+  username: string
+  email: string
+  passwordHash: string
+  createdAt: Date
+}
+
+export interface SessionRow {
+  id: string
+  userId: string
+  /** How often its refresh token was rotated; the newest token bears this number. */
+  generation: number
+  rotatedAt: Date
+  expiresAt: Date
+}
+
+export interface ChatRow {
+  id: string
+  userId: string
+  title: string | null
+  model: string | null
+  system?: string
+  options?: GenerationOptions
+  messageCount: number
+  createdAt: Date
+  updatedAt: Date
+}
+
+export type ChatPatch = Partial<Pick<ChatRow, 'title' | 'model' | 'system' | 'options'>>
+
+export interface MessageRow {
+  id: string
+  chatId: string
+  userId: string
+  /** The place in the chat, from 1, without gaps. */
+  seq: number
+  role: MessageRole
+  content: string
+  thinking?: string
+  status: MessageStatus
+  model?: string
+  options?: GenerationOptions
+  usage?: Usage
+  error?: MessageFault
+  createdAt: Date
+  completedAt?: Date
+  /** What the request said, hashed: tells a retry from another body under the same key. */
+  fingerprint?: string
+  /** Which run of the reply; from 1, one more at every takeover. */
+  epoch: number
+  /** The offset at which the current epoch began. */
+  epochStart: number
+  /** How often a dead owner's reply was taken over. */
+  takeovers: number
+  /** The process that holds the reply, while it has not ended. */
+  owner?: string
+  /** Until when it holds it; set exactly while the reply has not ended. */
+  leaseUntil?: Date
+}
+
+export interface NewTurn {
+  /** Stored with the next two places of its chat as `seq`. */
+  message: Omit<MessageRow, 'seq'>
+  reply: Omit<MessageRow, 'seq'>
+  /** Given to a chat that has none. */
+  title: string
+}
+
+export interface StoredTurn {
+  message: MessageRow
+  reply: MessageRow
+  /** False when the same message had been stored before. */
+  created: boolean
+}
+
+/** What must still be so for a conditional update of a reply to happen. */
+export interface ReplyCondition {
+  status: readonly MessageStatus[]
+  epoch?: number
+  /** Undefined: whoever owns it. */
+  owner?: string | null
+}
+
+/** New values; `null` removes a field. */
+export type ReplyChange = Partial<
+  Pick<
+    MessageRow,
+    'status' | 'content' | 'epoch' | 'epochStart' | 'takeovers' | 'usage' | 'error' | 'completedAt'
+  >
+> & {
+  thinking?: string | null
+  owner?: string | null
+  leaseUntil?: Date | null
+}
+
+export interface Checkpoint {
+  id: string
+  owner: string
+  epoch: number
+  content: string
+  thinking?: string
+}
+
+export interface Store {
+  /** Resolves when the database answers. */
+  ping(): Promise<void>
+  close(): Promise<void>
+
+  /** @throws AppError USER_TAKEN when the username or email is taken, whatever its case. */
+  createUser(user: UserRow): Promise<void>
+  findUser(id: string): Promise<UserRow | undefined>
+  /** By username or by email, whatever its case. */
+  findUserByLogin(login: { username: string } | { email: string }): Promise<UserRow | undefined>
+
+  createSession(session: SessionRow): Promise<void>
+  findSession(id: string): Promise<SessionRow | undefined>
+  /** Moves a session from `generation` to the next; false when it was not at `generation`. */
+  rotateSession(id: string, generation: number, rotatedAt: Date, expiresAt: Date): Promise<boolean>
+  /** Whether there was one. */
+  deleteSession(id: string): Promise<boolean>
+  deleteExpiredSessions(now: Date): Promise<void>
+
+  createChat(chat: ChatRow): Promise<void>
+  findChat(userId: string, chatId: string): Promise<ChatRow | undefined>
+  /** Newest activity first, by (updatedAt, id); `after` is the last row of the page before. */
+  listChats(
+    userId: string,
+    limit: number,
+    after?: { updatedAt: Date; id: string },
+  ): Promise<ChatRow[]>
+  /** The chat as it then is; undefined when there is none. */
+  updateChat(
+    userId: string,
+    chatId: string,
+    patch: ChatPatch,
+    now: Date,
+  ): Promise<ChatRow | undefined>
+  /** Removes the chat and all of its messages; no message can be stored in it any more. */
+  deleteChat(userId: string, chatId: string): Promise<boolean>
+
+  /**
+   * Stores a user's message and its reply's record, and moves the chat's messageCount, updatedAt
+   * and, where it has none, title. A message whose id is stored already is answered with what is
+   * stored, and a missing reply is added.
+   * @throws AppError CHAT_NOT_FOUND, or IDEMPOTENCY_KEY_REUSED when the fingerprint differs.
+   */
+  appendTurn(turn: NewTurn): Promise<StoredTurn>
+  /** One message of a user's chat. */
+  findMessage(userId: string, chatId: string, messageId: string): Promise<MessageRow | undefined>
+  /** A message and the reply after it, by the message's id, whichever chat of the user they are in. */
+  findTurn(
+    userId: string,
+    messageId: string,
+  ): Promise<{ message: MessageRow; reply: MessageRow } | undefined>
+  /** The newest `limit` messages with a seq below `before` (all when undefined), in order of seq. */
+  listMessages(chatId: string, limit: number, before?: number): Promise<MessageRow[]>
+  /** The replies of a chat that have not ended, in order of seq. */
+  listActiveReplies(chatId: string): Promise<MessageRow[]>
+
+  /**
+   * The one way by which a reply changes hands or ends: applies `change` if `condition` still holds.
+   * @returns the row as it then is, or undefined when the condition did not hold.
+   */
+  updateReply(
+    id: string,
+    condition: ReplyCondition,
+    change: ReplyChange,
+  ): Promise<MessageRow | undefined>
+  /**
+   * Stores the texts of many streaming replies, each only if owner, epoch and status `streaming`
+   * still hold.
+   * @returns the ids of those that did not.
+   */
+  checkpoint(checkpoints: readonly Checkpoint[]): Promise<string[]>
+  /** Moves the lease of every reply that `owner` holds. */
+  renewLeases(owner: string, until: Date): Promise<void>
+  /** Replies not ended whose lease is over at `now`, the oldest first. */
+  findLapsedReplies(now: Date, limit: number): Promise<MessageRow[]>
+}

@@ -1,0 +1,83 @@
+import type { Test } from 'tap'
+import type { Cache } from '../../src/cache/cache.js'
+
+interface Subject {
+  /** A cache, and another one as a second server would have it, or the same. */
+  open: (t: Test) => Promise<{ cache: Cache; other: Cache }>
+  /** Lets `ms` pass for the cache. */
+  pass: (ms: number) => Promise<void>
+}
+
+/** What every cache must do, whatever is behind it. */
+export function cacheContract(t: Test, { open, pass }: Subject): void {
+  t.test('keeps a value until it is deleted', async (t) => {
+    const { cache, other } = await open(t)
+    await cache.ping()
+    t.equal(await cache.get('a'), undefined)
+    await cache.set('a', 'é😀\n', 60_000)
+    t.equal(await other.get('a'), 'é😀\n')
+    await cache.set('a', '', 60_000)
+    t.equal(await cache.get('a'), '')
+    await other.delete('a')
+    t.equal(await cache.get('a'), undefined)
+    await cache.delete('a')
+  })
+
+  t.test('forgets a value when its time is over', async (t) => {
+    const { cache } = await open(t)
+    await cache.set('short', 'x', 100)
+    await cache.set('long', 'y', 60_000)
+    await pass(150)
+    t.equal(await cache.get('short'), undefined)
+    t.equal(await cache.get('long'), 'y')
+  })
+
+  t.test('counts in a window that begins with the first event', async (t) => {
+    const { cache, other } = await open(t)
+    t.match(await cache.hit('h', 200, 0), { count: 0, resetMs: 200 })
+    const first = await cache.hit('h', 200)
+    t.equal(first.count, 1)
+    t.ok(first.resetMs > 100 && first.resetMs <= 200, String(first.resetMs))
+    t.equal((await other.hit('h', 200)).count, 2)
+    t.equal((await cache.hit('h', 200, 3)).count, 5)
+    t.equal((await cache.hit('h', 200, 0)).count, 5, 'looking counts nothing')
+    await pass(250)
+    t.equal((await cache.hit('h', 200)).count, 1, 'a new window')
+    await cache.delete('h')
+    t.equal((await cache.hit('h', 200)).count, 1, 'delete ends the window')
+  })
+
+  t.test('loses no event of many at once', async (t) => {
+    const { cache, other } = await open(t)
+    const counts = await Promise.all(
+      Array.from({ length: 100 }, (_, i) => (i % 2 ? cache : other).hit('many', 60_000)),
+    )
+    t.strictSame(
+      counts.map(({ count }) => count).sort((a, b) => a - b),
+      Array.from({ length: 100 }, (_, i) => i + 1),
+    )
+  })
+
+  t.test('tells every listener of a channel once, in order, and no other', async (t) => {
+    const { cache, other } = await open(t)
+    const heard: string[] = []
+    const elsewhere: string[] = []
+    const done = new Promise<void>((resolve) => {
+      void other.subscribe('news', (message) => {
+        elsewhere.push(message)
+        if (message === '2') resolve()
+      })
+    })
+    const stop = await cache.subscribe('news', (message) => heard.push(message))
+    await cache.subscribe('news', (message) => heard.push(`also ${message}`))
+    await cache.subscribe('sport', () => t.fail('heard another channel'))
+    await cache.publish('news', '1')
+    await cache.publish('news', '2')
+    await done
+    t.strictSame(heard, ['1', 'also 1', '2', 'also 2'])
+    t.strictSame(elsewhere, ['1', '2'])
+    await stop()
+    await cache.publish('news', '3')
+    t.strictSame(heard.slice(4), ['also 3'])
+  })
+}

@@ -1,0 +1,188 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t, { type Test } from 'tap'
+import redisPlugin from '../../plugins/redis.js'
+import { parseConfig } from '../../src/config.js'
+import { cacheContract } from './contract.js'
+
+const url = process.env.REDIS_URL
+
+t.test('a Redis that is away at the start is a clear error', async (t) => {
+  const silent = createServer().listen(0, '127.0.0.1')
+  t.teardown(() => silent.close())
+  await once(silent, 'listening')
+  const port = (silent.address() as AddressInfo).port
+  for (const address of [`127.0.0.1:${port}`, '127.0.0.1:1']) {
+    const app = build(`redis://user:canary-password@${address}/0`, 600)
+    const began = Date.now()
+    const error: unknown = await app.ready().then(
+      () => undefined,
+      (cause: unknown) => cause,
+    )
+    t.ok(error instanceof Error, 'refused')
+    const { message } = error as Error
+    t.match(message, /REDIS_URL: Redis at redis:\/\/127\.0\.0\.1/)
+    t.notMatch(message, /canary/)
+    t.ok(Date.now() - began < 3000, `${Date.now() - began} ms`)
+    await app.close()
+  }
+})
+
+if (!url) {
+  t.test('Redis', { skip: 'REDIS_URL is not set' }, async () => {})
+} else {
+  let names = 0
+  cacheContract(t, {
+    open: async (t) => {
+      const caches = [await openCache(t, url), await openCache(t, url)] as const
+      // Each test has keys and channels of its own.
+      const prefix = `test:${process.pid}:${Date.now()}:${++names}:`
+      const [cache, other] = caches.map((inner) => ({
+        ping: () => inner.ping(),
+        close: () => inner.close(),
+        get: (key: string) => inner.get(prefix + key),
+        set: (key: string, value: string, ttlMs: number) => inner.set(prefix + key, value, ttlMs),
+        delete: (key: string) => inner.delete(prefix + key),
+        hit: (key: string, windowMs: number, events?: number) =>
+          inner.hit(prefix + key, windowMs, events),
+        publish: (channel: string, message: string) => inner.publish(prefix + channel, message),
+        subscribe: (channel: string, listener: (message: string) => void) =>
+          inner.subscribe(prefix + channel, listener),
+      })) as [(typeof caches)[0], (typeof caches)[0]]
+      return { cache, other }
+    },
+    // Redis has a clock of its own.
+    pass: (ms) => delay(ms),
+  })
+
+  for (const fault of ['silent', 'cut'] as const) {
+    t.test(`when Redis is ${fault}, faults are invisible and soon cost nothing`, async (t) => {
+      const proxy = await startProxy(t, url)
+      const cache = await openCache(t, proxy.url)
+      const key = `test:${process.pid}:${Date.now()}`
+      const heard: string[] = []
+      await cache.subscribe(key, (message) => heard.push(message))
+      await cache.set(key, 'kept', 60_000)
+      t.equal(await cache.get(key), 'kept')
+      await cache.set(`${key}:stale`, 'x', 60_000)
+
+      proxy.fail(fault)
+      await underMs(t, 300, () => cache.get(key), undefined)
+      await underMs(t, 20, () => cache.get(key), undefined)
+      await underMs(t, 20, () => cache.set(key, 'lost', 60_000), undefined)
+      const { count } = await cache.hit(`${key}:hits`, 60_000)
+      t.equal(count, 1)
+      t.equal((await cache.hit(`${key}:hits`, 60_000)).count, 2, 'counted by the process')
+      await underMs(t, 20, () => cache.publish(key, 'news'), undefined)
+      t.strictSame(heard, ['news'], 'its own listeners hear')
+      await t.rejects(cache.ping())
+      await cache.delete(`${key}:stale`)
+
+      proxy.repair()
+      await until(async () => (await cache.get(key)) === 'kept')
+      t.equal(await cache.get(`${key}:stale`), undefined, 'deleted meanwhile')
+      const other = await openCache(t, url)
+      await until(async () => {
+        await other.publish(key, 'again')
+        return heard.includes('again')
+      })
+    })
+  }
+
+  t.test('many operations that meet a silent Redis at once wait once, together', async (t) => {
+    const proxy = await startProxy(t, url)
+    const cache = await openCache(t, proxy.url)
+    proxy.fail('silent')
+    await underMs(t, 400, async () => {
+      await Promise.all(Array.from({ length: 500 }, (_, i) => cache.get(`none:${i}`)))
+    })
+  })
+
+  t.test('closing does not wait for a silent Redis', async (t) => {
+    const proxy = await startProxy(t, url)
+    const app = build(proxy.url, 5000)
+    await app.ready()
+    proxy.fail('silent')
+    await underMs(t, 600, () => app.close())
+  })
+}
+
+function build(redisUrl: string, startTimeoutMs: number): FastifyInstance {
+  const app = Fastify()
+  app.decorate(
+    'config',
+    parseConfig({ REDIS_URL: redisUrl, START_TIMEOUT_MS: String(startTimeoutMs) }),
+  )
+  return app.register(redisPlugin) as unknown as FastifyInstance
+}
+
+async function openCache(t: Test, redisUrl: string) {
+  const app = build(redisUrl, 5000)
+  await app.ready()
+  t.teardown(() => app.close())
+  return app.cache
+}
+
+async function underMs(t: Test, ms: number, action: () => Promise<unknown>, ...result: unknown[]) {
+  const began = performance.now()
+  const value = await action()
+  const took = performance.now() - began
+  t.ok(took < ms, `${took.toFixed(1)} ms is under ${ms}`)
+  if (result.length > 0) t.equal(value, result[0])
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('it never came to be')
+    await delay(20)
+  }
+}
+
+/** A proxy before Redis that can stop passing anything on, or cut and refuse. */
+async function startProxy(t: Test, target: string) {
+  const { hostname, port, pathname } = new URL(target)
+  const pairs = new Set<[Socket, Socket]>()
+  let fault: 'silent' | 'cut' | undefined
+  const server = createServer((client) => {
+    if (fault === 'cut') return client.destroy()
+    const redis = connect(Number(port) || 6379, hostname)
+    const pair: [Socket, Socket] = [client, redis]
+    pairs.add(pair)
+    for (const [from, to] of [pair, [redis, client] as const]) {
+      from.on('data', (data) => to.write(data))
+      if (fault === 'silent') from.pause()
+      from.on('error', () => to.destroy())
+      from.on('close', () => {
+        to.destroy()
+        pairs.delete(pair)
+      })
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const cutAll = () => {
+    for (const [client, redis] of pairs) {
+      client.destroy()
+      redis.destroy()
+    }
+  }
+  t.teardown(() => {
+    cutAll()
+    server.close()
+  })
+  return {
+    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}${pathname}`,
+    fail(kind: 'silent' | 'cut') {
+      fault = kind
+      if (kind === 'cut') cutAll()
+      else for (const socket of [...pairs].flat()) socket.pause()
+    },
+    repair() {
+      fault = undefined
+      for (const socket of [...pairs].flat()) socket.resume()
+    },
+  }
+}

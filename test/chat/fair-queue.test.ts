@@ -1,0 +1,107 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import t from 'tap'
+import { FairQueue, type Place, type Ticket } from '../../src/chat/fair-queue.js'
+
+function makeQueue(
+  limits: { maxConcurrent?: number; userMaxConcurrent?: number; maxWaiting?: number } = {},
+) {
+  const started: string[] = []
+  const places = new Map<string, Place>()
+  const queue = new FairQueue<Ticket>(
+    { maxConcurrent: 1, userMaxConcurrent: 1, maxWaiting: 1000, ...limits },
+    (ticket) => started.push(ticket.id),
+    (ticket, place) => places.set(ticket.id, place),
+  )
+  return { queue, started, places }
+}
+
+const ticket = (userId: string, n: number, chatId = `${userId}-chat-${n}`): Ticket => ({
+  id: `${userId}${n}`,
+  userId,
+  chatId,
+})
+
+t.test('a user with 100 waiting replies delays another’s first by one turn', async (t) => {
+  const { queue, started } = makeQueue()
+  const ofA = Array.from({ length: 100 }, (_, n) => ticket('a', n))
+  for (const one of ofA) queue.enqueue(one)
+  const b = ticket('b', 0)
+  queue.enqueue(b)
+  t.same(queue.place(b), { position: 2 })
+  const first = ofA[0]
+  if (first) queue.done(first)
+  const second = ofA[1]
+  if (second) queue.done(second)
+  t.same(started, ['a0', 'a1', 'b0'])
+})
+
+t.test('limits hold: all at once, of one user, of one chat', async (t) => {
+  const { queue, started } = makeQueue({ maxConcurrent: 3, userMaxConcurrent: 2 })
+  const sameChat = [
+    ticket('a', 0, 'one'),
+    ticket('a', 1, 'one'),
+    ticket('a', 2, 'two'),
+    ticket('a', 3),
+  ]
+  for (const one of sameChat) queue.enqueue(one)
+  t.same(started, ['a0', 'a2'], 'the second of a chat waits, and a third of a user')
+  for (const n of [0, 1]) queue.enqueue(ticket('b', n))
+  t.same(started, ['a0', 'a2', 'b0'], 'three at once')
+  const [first] = sameChat
+  if (first) queue.done(first)
+  t.same(started, ['a0', 'a2', 'b0', 'a1'])
+})
+
+t.test('past its length it is full, and says when to come again', async (t) => {
+  const { queue } = makeQueue({ maxWaiting: 2 })
+  const giveBack = queue.reserve()
+  queue.reserve()
+  queue.reserve()
+  t.throws(() => queue.reserve(), { code: 'QUEUE_FULL', statusCode: 503, retryAfter: 1 })
+  giveBack()
+  giveBack()
+  queue.reserve()
+  t.throws(() => queue.reserve(), { code: 'QUEUE_FULL' }, 'a place is given back once')
+})
+
+t.test('who leaves makes room at once and never runs', async (t) => {
+  const { queue, started } = makeQueue()
+  const [a, b, c] = [ticket('a', 0), ticket('b', 0), ticket('c', 0)]
+  for (const one of [a, b, c]) queue.enqueue(one)
+  t.equal(queue.leave(b), true)
+  t.equal(queue.leave(b), false)
+  t.same(queue.place(c), { position: 1 })
+  queue.done(a)
+  await turn()
+  t.same(started, ['a0', 'c0'])
+})
+
+t.test('places are those in which turns are then taken, and are told', async (t) => {
+  const { queue, started, places } = makeQueue({ maxConcurrent: 1, userMaxConcurrent: 10 })
+  const seed = Number(process.env.SEED ?? Date.now() % 100_000)
+  t.comment(`seed ${seed}`)
+  let state = seed
+  const random = (n: number) => {
+    state = (state * 1103515245 + 12345) % 2147483648
+    return state % n
+  }
+  const tickets = Array.from({ length: 60 }, (_, n) => ticket('abcdef'[random(6)] ?? 'a', n))
+  for (const one of tickets) queue.enqueue(one)
+  const waiting = tickets.filter((one) => !started.includes(one.id))
+  const expected = [...waiting].sort(
+    (x, y) => (queue.place(x)?.position ?? 0) - (queue.place(y)?.position ?? 0),
+  )
+  while (places.size < waiting.length) await new Promise((resolve) => setTimeout(resolve, 5))
+  t.same(
+    expected.map((one) => places.get(one.id)?.position),
+    expected.map((_, index) => index + 1),
+  )
+  for (let n = 0; n < tickets.length; n++) {
+    const running = tickets.find((one) => one.id === started[n])
+    if (running) queue.done(running)
+  }
+  t.same(
+    started.slice(1),
+    expected.map((one) => one.id),
+  )
+})

@@ -1,0 +1,155 @@
+import t from 'tap'
+import { api, startApp } from './services/app.js'
+
+interface Operation {
+  operationId?: string
+  tags?: string[]
+  summary?: string
+  description?: string
+  security?: unknown[]
+  requestBody?: { content: Record<string, { schema: Schema }> }
+  responses: Record<string, { content?: Record<string, { schema?: Schema }> }>
+}
+
+interface Schema {
+  $ref?: string
+  [keyword: string]: unknown
+}
+
+interface Document {
+  openapi: string
+  info: { license?: { name: string; url: string } }
+  servers: { url: string }[]
+  security: unknown[]
+  tags: { name: string; description: string }[]
+  components: { schemas: Record<string, unknown> }
+  paths: Record<string, Record<string, Operation>>
+}
+
+const publicOperations = ['register', 'login', 'refresh', 'getLiveness', 'getReadiness']
+const documentedMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+const componentPrefix = '#/components/schemas/'
+
+/** Every `$ref` in a document. */
+function references(part: unknown): string[] {
+  return Array.from(JSON.stringify(part).matchAll(/"\$ref":"([^"]+)"/g), ([, ref]) => ref ?? '')
+}
+
+/** The JSON bodies of an operation, with the schema of each. */
+function jsonBodies({ requestBody, responses }: Operation) {
+  const all = [
+    ['request', requestBody?.content] as const,
+    ...Object.entries(responses).map(([status, { content }]) => [status, content] as const),
+  ]
+  return all.flatMap(([at, content]) => {
+    const schema = content?.['application/json']?.schema
+    return schema ? [{ at, schema }] : []
+  })
+}
+
+t.test('the OpenAPI document', async (t) => {
+  const routes: { method: string; path: string }[] = []
+  const { url } = await startApp(t, {}, (app) => {
+    app.addHook('onRoute', ({ method, url }) => {
+      const path = url.replace(/:(\w+)/g, '{$1}')
+      for (const one of [method].flat()) routes.push({ method: one, path })
+    })
+  })
+  const call = api(url)
+  const { status, headers, body: document } = await call<Document>('GET', '/openapi.json')
+  t.equal(status, 200)
+  t.match(headers.get('content-type'), /^application\/json/)
+
+  const operations = Object.entries(document.paths).flatMap(([path, item]) =>
+    Object.entries(item).map(([method, operation]) => ({
+      name: `${method.toUpperCase()} ${path}`,
+      operation,
+    })),
+  )
+
+  t.test('is 3.1, with a license, a server that is relative and a bearer token', async (t) => {
+    t.match(document.openapi, /^3\.1\./)
+    t.match(document.info.license, { name: String, url: /^https:/ })
+    t.strictSame(
+      document.servers.map((server) => server.url),
+      ['/'],
+    )
+    t.strictSame(document.security, [{ bearer: [] }])
+  })
+
+  t.test('names and describes each operation', async (t) => {
+    t.ok(operations.length > 10)
+    const ids = operations.map(({ operation }) => operation.operationId)
+    t.equal(new Set(ids).size, ids.length, 'operation ids are unique')
+    const tagNames = document.tags.map((tag) => tag.name)
+    for (const { name, operation } of operations) {
+      t.match(operation.operationId, /^[a-z][A-Za-z0-9]*$/, `${name} has a camelCase id`)
+      t.equal(operation.tags?.length, 1, `${name} has one tag`)
+      t.ok(tagNames.includes(operation.tags?.[0] ?? ''), `${name} has a tag that is described`)
+      t.ok(operation.summary, `${name} has a summary`)
+      t.ok(operation.description, `${name} has a description`)
+    }
+  })
+
+  t.test('says which operations want no token', async (t) => {
+    for (const { name, operation } of operations) {
+      const isPublic = publicOperations.includes(operation.operationId ?? '')
+      t.strictSame(operation.security, isPublic ? [] : undefined, name)
+    }
+  })
+
+  t.test('has a named model for every body', async (t) => {
+    for (const { name, operation } of operations) {
+      for (const { at, schema } of jsonBodies(operation)) {
+        t.match(schema.$ref, new RegExp(`^${componentPrefix}\\w+$`), `${name} ${at}`)
+      }
+      const [created, accepted] = ['201', '202'].map(
+        (status) => operation.responses[status]?.content?.['application/json']?.schema,
+      )
+      if (accepted) t.strictSame(accepted, created, `${name} answers 202 as it answers 201`)
+    }
+  })
+
+  t.test('has components whose names no generator owns, and no dangling reference', async (t) => {
+    const names = Object.keys(document.components.schemas)
+    for (const name of names.filter((name) => name !== 'ApiError')) {
+      t.notMatch(name, /(?:Request|Responses?|Data|Errors?)$/, name)
+      t.notMatch(name, /^def-/)
+    }
+    for (const reference of new Set(references(document))) {
+      t.ok(reference.startsWith(componentPrefix), reference)
+      t.ok(names.includes(reference.slice(componentPrefix.length)), reference)
+    }
+  })
+
+  t.test('keeps the stream’s events and no socket’s payload', async (t) => {
+    const names = Object.keys(document.components.schemas)
+    const used = new Set(references(document).map((ref) => ref.slice(componentPrefix.length)))
+    t.strictSame(
+      names.filter((name) => !used.has(name)),
+      ['MessageStart', 'MessageChunk'].filter((name) => !used.has(name)),
+    )
+    t.ok(names.includes('MessageStart') && names.includes('MessageChunk'))
+  })
+
+  t.test('has every route of the API', async (t) => {
+    const api = routes.filter(
+      ({ method, path }) =>
+        path.startsWith('/api/') && !path.includes('*') && documentedMethods.includes(method),
+    )
+    t.ok(api.length > 10)
+    for (const { method, path } of api) {
+      t.ok(document.paths[path]?.[method.toLowerCase()], `${method} ${path}`)
+    }
+  })
+
+  t.test('is shown by a page that needs no other host', async (t) => {
+    for (const path of ['/docs', '/docs/', '/docs/static/swagger-initializer.js']) {
+      const page = await call<string>('GET', path)
+      t.equal(page.status, 200, path)
+      t.notMatch(page.body, /(?:https?:)?\/\/[a-z0-9-]+\.[a-z]/i, path)
+    }
+    const { headers } = await call<string>('GET', '/docs/')
+    t.notMatch(headers.get('content-security-policy'), /https?:|\*/)
+  })
+})

@@ -1,0 +1,304 @@
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { text } from 'node:stream/consumers'
+import { type ChatBody, deterministic, type Script, type Step } from './stand-in-script.js'
+
+export { standInReply, standInThinking } from './stand-in-reply.js'
+export { byteEvery, faults, never, type Script, type Step } from './stand-in-script.js'
+
+export interface StandInModel {
+  name: string
+  /** The window it was trained for. */
+  contextLength: number
+  /** The window that /api/ps tells; undefined: it is not loaded. */
+  loadedContextLength: number | undefined
+  continues: boolean
+  capabilities: string[]
+  digest?: string
+}
+
+/** One request, as the stand-in saw it. */
+export interface StandInCall {
+  method: string
+  path: string
+  headers: IncomingMessage['headers']
+  // biome-ignore lint/suspicious/noExplicitAny: a test knows what it sent
+  body: any
+  /** Counts the connections from 1: equal for calls over the same one. */
+  connection: number
+  /** Whether the whole answer was sent. */
+  answered: boolean
+  /** Whether its connection is closed. */
+  closed: boolean
+  whenClosed: Promise<void>
+  /** Resolves when the answer was sent, or its connection is closed. */
+  whenOver: Promise<void>
+}
+
+export interface StandInOptions {
+  models?: StandInModel[]
+  script?: Script
+  port?: number
+  /** What answers a path in place of Ollama. */
+  routes?: Record<string, (request: IncomingMessage, response: ServerResponse) => void>
+}
+
+export const standInModel: StandInModel = {
+  name: 'stand-in:latest',
+  contextLength: 8192,
+  loadedContextLength: 4096,
+  continues: true,
+  capabilities: ['completion', 'thinking'],
+}
+
+export const continuingTemplate =
+  '{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}{{ .Content }}{{ end }}'
+export const closingTemplate = '{{ .System }} {{ .Prompt }} {{ .Response }}'
+
+export type StandIn = Awaited<ReturnType<typeof startStandIn>>
+
+/** Starts a scriptable server of Ollama's API on 127.0.0.1. */
+export async function startStandIn(options: StandInOptions = {}) {
+  const models = options.models ?? [{ ...standInModel }]
+  const routes = options.routes ?? {}
+  const calls: StandInCall[] = []
+  const connections = new WeakMap<Socket, { number: number; whenClosed: Promise<void> }>()
+  const waiting = new Set<() => void>()
+  let script = options.script ?? deterministic
+  let connectionCount = 0
+  let server: Server
+
+  async function start(port: number) {
+    server = createServer((request, response) => {
+      serve(request, response).catch((error: unknown) => response.destroy(error as Error))
+    })
+    server.keepAliveTimeout = 60_000
+    server.on('connection', (socket: Socket) => {
+      connectionCount += 1
+      // A promise of 'close' alone: `once` would reject at the reset that is being tested.
+      const whenClosed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
+      connections.set(socket, { number: connectionCount, whenClosed })
+    })
+    server.listen(port, '127.0.0.1')
+    await once(server, 'listening')
+    return (server.address() as AddressInfo).port
+  }
+
+  /** As if it were killed: nothing listens, every connection is closed. */
+  async function stop() {
+    if (!server.listening) return
+    const closed = once(server, 'close')
+    server.close()
+    server.closeAllConnections()
+    await closed
+  }
+
+  const port = await start(options.port ?? 0)
+
+  async function serve(request: IncomingMessage, response: ServerResponse) {
+    const path = request.url ?? '/'
+    const sent = await text(request)
+    const call = watch(request, response, path, sent)
+    calls.push(call)
+    for (const look of waiting) look()
+    const own = routes[path]
+    if (own) return own(request, response)
+    if (path === '/api/chat') return chat(call, response)
+    if (path === '/calls') return json(response, 200, calls)
+    answer(path, call.body, response)
+  }
+
+  function watch(request: IncomingMessage, response: ServerResponse, path: string, sent: string) {
+    const connection = connections.get(request.socket)
+    const call: StandInCall = {
+      method: request.method ?? '',
+      path,
+      headers: request.headers,
+      body: sent === '' ? undefined : JSON.parse(sent),
+      connection: connection?.number ?? 0,
+      answered: false,
+      closed: false,
+      whenClosed: (connection?.whenClosed ?? Promise.resolve()).then(() => {
+        call.closed = true
+      }),
+      whenOver: new Promise((resolve) => {
+        response.once('close', () => {
+          call.answered = response.writableFinished
+          resolve()
+        })
+      }),
+    }
+    return call
+  }
+
+  async function chat(call: StandInCall, response: ServerResponse) {
+    const body: ChatBody = { ...call.body, messages: call.body.messages ?? [] }
+    const model = find(body.model)
+    if (!model) return missing(response, body.model)
+    if (body.think && !model.capabilities.includes('thinking')) {
+      return json(response, 400, { error: `"${body.model}" does not support thinking` })
+    }
+    const run = createRun(body, call, response)
+    if (body.messages.length === 0) return run({ done: { done_reason: 'load' } })
+    const steps = script(body, model)
+    for await (const step of steps) {
+      if (response.destroyed || response.writableEnded) return
+      await run(step)
+    }
+    if (!response.destroyed && !response.writableEnded) {
+      await run({ done: { done_reason: 'stop' } })
+    }
+  }
+
+  function find(name: string) {
+    return models.find((model) => model.name === name || model.name === `${name}:latest`)
+  }
+
+  function answer(path: string, body: { model?: string } | undefined, response: ServerResponse) {
+    switch (path) {
+      case '/':
+        return response.end('Ollama is running')
+      case '/api/version':
+        return json(response, 200, { version: '0.11.4' })
+      case '/api/tags':
+        return json(response, 200, { models: models.map(listed) })
+      case '/api/ps':
+        return json(response, 200, {
+          models: models
+            .filter(({ loadedContextLength }) => loadedContextLength !== undefined)
+            .map((model) => ({ ...listed(model), context_length: model.loadedContextLength })),
+        })
+      case '/api/show': {
+        const model = find(body?.model ?? '')
+        return model ? json(response, 200, shown(model)) : missing(response, body?.model)
+      }
+      default:
+        response.writeHead(404).end('404 page not found')
+    }
+  }
+
+  return {
+    url: `http://127.0.0.1:${port}`,
+    port,
+    models,
+    calls,
+    /** The calls of one path. */
+    callsOf: (path: string) => calls.filter((call) => call.path === path),
+    /** Resolves with the `count`th call of /api/chat, once it is there; fails after 10 s. */
+    async chatCall(count = 1): Promise<StandInCall> {
+      return new Promise((resolve, reject) => {
+        const done = () => {
+          waiting.delete(look)
+          clearTimeout(timer)
+        }
+        const look = () => {
+          const call = calls.filter(({ path }) => path === '/api/chat')[count - 1]
+          if (!call) return
+          done()
+          resolve(call)
+        }
+        const timer = setTimeout(() => {
+          done()
+          reject(new Error(`the stand-in had no ${count} calls of /api/chat within 10 s`))
+        }, 10_000)
+        waiting.add(look)
+        look()
+      })
+    },
+    /** What answers /api/chat from now on; without one, the deterministic model. */
+    setScript(next: Script = deterministic) {
+      script = next
+    },
+    stop,
+    /** Listens again where it did, after `stop`. */
+    async restart() {
+      await start(port)
+    },
+    close: stop,
+  }
+}
+
+/** Does the steps of one call, each when the one before is written. */
+function createRun(body: ChatBody, call: StandInCall, response: ServerResponse) {
+  const open = () => {
+    if (!response.headersSent) {
+      response.writeHead(200, { 'content-type': 'application/x-ndjson' })
+    }
+  }
+  const write = async (bytes: Buffer | string) => {
+    open()
+    if (bytes.length === 0) return response.flushHeaders()
+    if (response.write(bytes)) return
+    await Promise.race([new Promise((resolve) => response.once('drain', resolve)), call.whenOver])
+  }
+  const line = (value: unknown) => write(`${JSON.stringify(value)}\n`)
+  const message = (fields: object, rest: object) =>
+    line({
+      model: body.model,
+      created_at: new Date().toISOString(),
+      message: { role: 'assistant', content: '', ...fields },
+      ...rest,
+    })
+
+  return async (step: Step): Promise<void> => {
+    if ('content' in step) return message({ content: step.content }, { done: false })
+    if ('thinking' in step) return message({ thinking: step.thinking }, { done: false })
+    if ('line' in step) return line(step.line)
+    if ('raw' in step) return write(step.raw)
+    if ('wait' in step) {
+      await Promise.race([step.wait, call.whenOver])
+    } else if ('status' in step) {
+      response.writeHead(step.status, step.headers)
+      response.flushHeaders()
+    } else if ('done' in step) {
+      await message({}, { done: true, ...step.done })
+      response.end()
+    } else if ('end' in step) {
+      open()
+      response.end()
+    } else if ('close' in step) {
+      response.socket?.end()
+    } else {
+      response.socket?.resetAndDestroy()
+    }
+  }
+}
+
+function listed(model: StandInModel) {
+  return {
+    name: model.name,
+    model: model.name,
+    modified_at: '2026-01-02T03:04:05.678901234+01:00',
+    size: 135_000_000,
+    digest: digestOf(model),
+    details: { format: 'gguf', family: 'standin', families: ['standin'], parameter_size: '135M' },
+  }
+}
+
+function shown(model: StandInModel) {
+  return {
+    template: model.continues ? continuingTemplate : closingTemplate,
+    details: listed(model).details,
+    model_info: {
+      'general.architecture': 'standin',
+      'standin.context_length': model.contextLength,
+    },
+    capabilities: model.capabilities,
+  }
+}
+
+function digestOf(model: StandInModel): string {
+  const facts = `${model.name} ${model.continues} ${model.contextLength}`
+  return model.digest ?? createHash('sha256').update(facts).digest('hex')
+}
+
+function missing(response: ServerResponse, name: string | undefined) {
+  json(response, 404, { error: `model "${name}" not found, try pulling it first` })
+}
+
+function json(response: ServerResponse, status: number, body: unknown) {
+  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
+  response.end(JSON.stringify(body))
+}

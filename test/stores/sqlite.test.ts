@@ -1,0 +1,112 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Libsql from 'libsql'
+import t from 'tap'
+import { openSqliteStore } from '../../src/stores/sqlite.js'
+import { storeContract } from './contract.js'
+import { aChat, aTurn, aUser } from './rows.js'
+
+t.test('the contract', async (t) => {
+  const dir = t.testdir()
+  storeContract(t, async () => openSqliteStore(dir))
+})
+
+t.test('what was stored is there after the store was opened again', async (t) => {
+  const dir = t.testdir()
+  const [user, chat] = [aUser(), aChat()]
+  const store = openSqliteStore(dir)
+  await store.createUser(user)
+  await store.createChat(chat)
+  const { message } = await store.appendTurn(aTurn(chat))
+  await store.close()
+  const again = openSqliteStore(dir)
+  t.teardown(() => again.close())
+  t.strictSame(await again.findUser(user.id), user)
+  t.strictSame(await again.findMessage(chat.userId, chat.id, message.id), message)
+})
+
+t.test(
+  'replies that a dead process left lapse at the next opening, still in its name',
+  async (t) => {
+    const dir = t.testdir()
+    const chat = aChat()
+    const store = openSqliteStore(dir)
+    await store.createChat(chat)
+    const held = await store.appendTurn(aTurn(chat))
+    const released = await store.appendTurn(aTurn(chat))
+    await store.updateReply(released.reply.id, { status: ['queued'] }, { owner: null })
+    const ended = await store.appendTurn(aTurn(chat))
+    const end = { status: 'complete', owner: null, leaseUntil: null } as const
+    await store.updateReply(ended.reply.id, { status: ['queued'] }, end)
+    await store.close()
+
+    const again = openSqliteStore(dir)
+    t.teardown(() => again.close())
+    const lapsed = await again.findLapsedReplies(new Date(0), 10)
+    t.strictSame(
+      lapsed.map(({ id, owner }) => ({ id, owner })),
+      [
+        { id: held.reply.id, owner: 'process-a' },
+        { id: released.reply.id, owner: undefined },
+      ],
+    )
+  },
+)
+
+t.test('a file of a newer version is refused and left as it is', async (t) => {
+  const dir = t.testdir()
+  const file = join(dir, 'chat.db')
+  const newer = new Libsql(file)
+  newer.exec('CREATE TABLE things (id INTEGER); PRAGMA user_version = 999')
+  newer.close()
+  const before = readFileSync(file)
+  t.throws(() => openSqliteStore(dir), {
+    message: /chat\.db cannot be used: .*newer version.*schema 999.*another DATA_DIR/,
+  })
+  t.ok(readFileSync(file).equals(before), 'not a byte differs')
+})
+
+t.test('a file that is no database is refused by name and left as it is', async (t) => {
+  const dir = t.testdir()
+  const file = join(dir, 'chat.db')
+  writeFileSync(file, 'not a database at all, '.repeat(100))
+  const before = readFileSync(file)
+  t.throws(() => openSqliteStore(dir), { message: /chat\.db cannot be used/ })
+  t.ok(readFileSync(file).equals(before), 'not a byte differs')
+})
+
+t.test('a store that was closed says so and may be closed again', async (t) => {
+  const store = openSqliteStore(t.testdir())
+  await store.close()
+  await store.close()
+  await t.rejects(store.ping(), { code: 'STORE_UNAVAILABLE' })
+  await t.rejects(store.createChat(aChat()), { code: 'STORE_UNAVAILABLE' })
+})
+
+t.test('every query that a request waits for goes by an index', async (t) => {
+  const dir = t.testdir()
+  await openSqliteStore(dir).close()
+  const db = new Libsql(join(dir, 'chat.db'))
+  t.teardown(() => db.close())
+  const plan = (sql: string) => {
+    const steps = db.prepare(`EXPLAIN QUERY PLAN ${sql}`).raw().all([]) as [0, 0, 0, string][]
+    return steps.map(([, , , step]) => step).join('; ')
+  }
+  const list = plan(
+    `SELECT id FROM chats WHERE user_id = 'u' AND (updated_at, id) < (1, 'x')
+     ORDER BY updated_at DESC, id DESC LIMIT 20`,
+  )
+  t.match(list, /chats_by_activity/)
+  t.notMatch(list, /TEMP B-TREE/)
+  const messages = plan(`SELECT id FROM messages WHERE chat_id = 'c' AND seq < 9 ORDER BY seq DESC`)
+  t.match(messages, /messages_by_place/)
+  t.notMatch(messages, /TEMP B-TREE/)
+  t.match(
+    plan(`SELECT id FROM messages WHERE chat_id = 'c' AND lease_until IS NOT NULL ORDER BY seq`),
+    /active_by_chat/,
+  )
+  t.match(
+    plan('SELECT id FROM messages WHERE lease_until <= 9 ORDER BY created_at'),
+    /active_by_lease/,
+  )
+})

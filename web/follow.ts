@@ -1,0 +1,129 @@
+import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
+import { backoffMs, pause } from './backoff.js'
+import { type Bytes, readEvents } from './events.js'
+import type { ReplyText } from './reply-text.js'
+
+/** What is used of `fetch`. */
+export type FetchLike = (
+  url: string,
+  init: { headers: Record<string, string>; signal: AbortSignal },
+) => Promise<{
+  status: number
+  headers: { get(name: string): string | null }
+  body: Bytes | null
+}>
+
+/** The server will not serve this stream: the token is bad, or there is no such reply. */
+export class StreamRefused extends Error {
+  override readonly name = 'StreamRefused'
+  readonly status: number
+
+  constructor(status: number) {
+    super(`The stream was refused with ${status}.`)
+    this.status = status
+  }
+}
+
+const maxFailures = 8
+/** The server sends a heartbeat more often than this while nothing else happens. */
+const silenceMs = 60_000
+const longestRetryAfterMs = 60_000
+
+/** `Retry-After`, in seconds or as a date, in milliseconds; bounded. */
+function retryAfterMs(value: string | null): number {
+  if (value === null) return 0
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
+  return Math.min(Math.max(ms || 0, 0), longestRetryAfterMs)
+}
+
+/** Calls `silent` once nothing was heard for a while. */
+function watch(silent: () => void) {
+  let timer = setTimeout(silent, silenceMs)
+  return {
+    heard() {
+      clearTimeout(timer)
+      timer = setTimeout(silent, silenceMs)
+    },
+    end: () => clearTimeout(timer),
+  }
+}
+
+/**
+ * Follows one reply over server-sent events until its final record, reconnecting from where it is.
+ * @param url the reply's `…/messages/:messageId/stream`.
+ * @param onChange called after each event that changed the reply.
+ * @throws StreamRefused on an answer that a retry would not change; the signal's reason; the last
+ *   failure after nine tries in a row that brought nothing new.
+ */
+export async function followReply(
+  fetchLike: FetchLike,
+  url: string,
+  token: string,
+  reply: ReplyText,
+  signal: AbortSignal,
+  onChange: (reply: ReplyText) => void = () => {},
+): Promise<Message> {
+  let failures = 0
+  for (;;) {
+    signal.throwIfAborted()
+    let waitMs = 0
+    let failure: unknown
+    const attempt = new AbortController()
+    const watched = watch(() => attempt.abort(new Error('The stream fell silent.')))
+    try {
+      const response = await fetchLike(url, {
+        headers: resumeHeaders(token, reply),
+        signal: AbortSignal.any([signal, attempt.signal]),
+      })
+      const { status, body } = response
+      if (status !== 200 || !body) {
+        if (status < 500 && status !== 408 && status !== 429) throw new StreamRefused(status)
+        waitMs = retryAfterMs(response.headers.get('retry-after'))
+        failure = new Error(`The stream answered ${status}.`)
+      } else {
+        for await (const { event, data } of readEvents(body, watched.heard)) {
+          const before = reply.text.length + reply.thinking.length
+          const right = take(reply, event, data)
+          if (reply.text.length + reply.thinking.length > before) failures = 0
+          onChange(reply)
+          if (reply.record) return reply.record
+          if (!right) break
+        }
+        failure = new Error('The stream ended before the reply did.')
+      }
+    } catch (error) {
+      if (error instanceof StreamRefused) throw error
+      failure = error
+    } finally {
+      watched.end()
+      attempt.abort()
+    }
+    if (failures === maxFailures) throw failure
+    await pause(Math.max(waitMs, backoffMs(failures)), signal)
+    failures += 1
+  }
+}
+
+function resumeHeaders(token: string, reply: ReplyText): Record<string, string> {
+  const { messageId, epoch, offset } = reply.rejoinPoint()
+  return {
+    accept: 'text/event-stream',
+    authorization: `Bearer ${token}`,
+    ...(offset > 0 && { 'last-event-id': `${messageId}:${epoch}:${offset}` }),
+  }
+}
+
+/** @returns false when the stream must be asked for again. */
+function take(reply: ReplyText, event: string, data: string): boolean {
+  if (event === 'message-chunk') {
+    return reply.chunk(JSON.parse(data) as MessageChunk) !== 'gap' && reply.settle()
+  }
+  if (event === 'message-start') {
+    reply.start(JSON.parse(data) as MessageStart)
+  } else if (event === 'message') {
+    const message = JSON.parse(data) as Message
+    // Who sends a message and hears the reply on one stream gets the user's record first.
+    if (message.id === reply.messageId) reply.message(message)
+  }
+  return true
+}

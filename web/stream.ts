@@ -1,0 +1,175 @@
+import type { ActiveReply } from '../schemas/events.js'
+import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
+import { backoffMs, pause } from './backoff.js'
+import { ReplyText } from './reply-text.js'
+
+/** What is used of a socket of socket.io-client. */
+export interface ChatSocket {
+  readonly connected: boolean
+  on(event: string, listener: (...payload: never[]) => void): unknown
+  off(event: string, listener: (...payload: never[]) => void): unknown
+  timeout(ms: number): { emitWithAck(event: string, payload: object): Promise<unknown> }
+}
+
+/** An error that the server answered a join with, as its `error` says. */
+export interface JoinFault {
+  code: string
+  message: string
+  retryable: boolean
+}
+
+type JoinAnswer = { ok: true; active: ActiveReply[] } | { ok: false; error: JoinFault }
+
+export interface ChatStreamHooks {
+  /** A reply's text, thinking or status changed. */
+  onChange: (reply: ReplyText) => void
+  /** A join was refused for good: the chat is gone, or is not this user's. */
+  onError?: (error: JoinFault) => void
+}
+
+/** What a join is for: a reply, or, before one is known, the room alone. */
+interface Join {
+  reply?: ReplyText
+  /** The frames that came while a join is under way; undefined when none is. */
+  held?: MessageChunk[] | undefined
+}
+
+type ReplyJoin = Join & { reply: ReplyText }
+
+const ackMs = 5000
+const maxHeld = 1000
+
+/**
+ * The replies of one chat, kept right over a socket: joins the room, and joins again for each reply
+ * whenever the socket reconnects or frames are missing.
+ */
+export class ChatStream {
+  readonly chatId: string
+  readonly #socket: ChatSocket
+  readonly #hooks: ChatStreamHooks
+  readonly #joins = new Map<string, ReplyJoin>()
+  readonly #room: Join = {}
+  readonly #closed = new AbortController()
+  readonly #listeners = {
+    connect: () => this.#rejoin(),
+    'message-start': (start: MessageStart) => {
+      if (start.chatId !== this.chatId) return
+      const { reply } = this.#of(start.id)
+      reply.start(start)
+      this.#hooks.onChange(reply)
+    },
+    'message-chunk': (frame: MessageChunk) => {
+      if (frame.chatId !== this.chatId) return
+      const join = this.#of(frame.messageId)
+      if (join.held) this.#hold(join.held, frame)
+      else if (!this.#add(join.reply, frame)) this.#start(join, [frame])
+    },
+    message: (message: Message) => {
+      if (message.chatId !== this.chatId || message.role !== 'assistant') return
+      const { reply } = this.#of(message.id)
+      reply.message(message)
+      this.#hooks.onChange(reply)
+    },
+  }
+
+  constructor(socket: ChatSocket, chatId: string, hooks: ChatStreamHooks) {
+    this.#socket = socket
+    this.chatId = chatId
+    this.#hooks = hooks
+    for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener)
+    if (socket.connected) this.#rejoin()
+  }
+
+  /** A reply by its id, once it was heard of. */
+  reply(messageId: string): ReplyText | undefined {
+    return this.#joins.get(messageId)?.reply
+  }
+
+  /** Stops listening; leaving the room is the caller's. */
+  close(): void {
+    this.#closed.abort()
+    for (const [event, listener] of Object.entries(this.#listeners)) {
+      this.#socket.off(event, listener)
+    }
+  }
+
+  #of(messageId: string): ReplyJoin {
+    const known = this.#joins.get(messageId)
+    if (known) return known
+    const join = { reply: new ReplyText(messageId) }
+    this.#joins.set(messageId, join)
+    return join
+  }
+
+  #rejoin(): void {
+    const open = [...this.#joins.values()].filter(({ reply }) => !reply.ended)
+    for (const join of open.length > 0 ? open : [this.#room]) this.#start(join)
+  }
+
+  #hold(held: MessageChunk[], frame: MessageChunk): void {
+    // Forgotten frames leave a gap, which leads to another join.
+    if (held.length === maxHeld) held.length = 0
+    held.push(frame)
+  }
+
+  /** @returns whether the text is now known to be right. */
+  #add(reply: ReplyText, frame: MessageChunk): boolean {
+    const outcome = reply.chunk(frame)
+    if (outcome === 'appended') this.#hooks.onChange(reply)
+    return outcome !== 'gap' && !reply.unsure
+  }
+
+  #start(join: Join, held: MessageChunk[] = []): void {
+    if (join.held) return
+    join.held = held
+    // It rejects only with what the caller's own hooks throw, which is theirs to hear of.
+    void this.#join(join)
+  }
+
+  /** Joins until the reply is right, the socket is gone, or the server refuses. */
+  async #join(join: Join): Promise<void> {
+    try {
+      for (let tries = 0; this.#wanted(join); tries++) {
+        if (tries > 0) await pause(backoffMs(tries - 1), this.#closed.signal)
+        const answer = await this.#ask(join)
+        if (answer?.ok === false && !answer.error.retryable) {
+          this.#hooks.onError?.(answer.error)
+          return
+        }
+        if (answer?.ok && this.#take(join, answer.active)) return
+      }
+    } finally {
+      join.held = undefined
+    }
+  }
+
+  #wanted({ reply }: Join): boolean {
+    return this.#socket.connected && !this.#closed.signal.aborted && !reply?.ended
+  }
+
+  async #ask({ reply }: Join): Promise<JoinAnswer | undefined> {
+    const payload = { chatId: this.chatId, ...reply?.rejoinPoint() }
+    try {
+      return (await this.#socket.timeout(ackMs).emitWithAck('join-chat', payload)) as JoinAnswer
+    } catch {
+      // No answer in time, or the socket closed: the caller tries again or leaves it to 'connect'.
+      return undefined
+    }
+  }
+
+  /** @returns whether the join's reply is now right. */
+  #take(join: Join, active: readonly ActiveReply[]): boolean {
+    for (const answer of active) {
+      const { reply, held } = this.#of(answer.messageId)
+      // Another reply that frames came for already is answered by a join of its own.
+      if (reply !== join.reply && (held || reply.epoch > 0)) continue
+      const fits = reply.joined(answer)
+      this.#hooks.onChange(reply)
+      if (!fits) return false
+    }
+    const held = join.held ?? []
+    join.held = []
+    const { reply } = join
+    return reply === undefined || held.every((frame) => this.#add(reply, frame))
+  }
+}
