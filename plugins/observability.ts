@@ -28,6 +28,7 @@ function processMetrics(): Registry {
 /** A route's pattern, so that ids and unknown paths make no labels of their own. */
 const routeOf = (request: FastifyRequest) => request.routeOptions.url ?? 'unmatched'
 
+/** Metrics, one log line for each finished request, and whether the server is going down. */
 export default fp(
   async (fastify) => {
     const metrics = Registry.merge([processMetrics()])
@@ -64,6 +65,7 @@ function logFinished(request: FastifyRequest, reply: FastifyReply): void {
       status: reply.statusCode,
       ms: Math.round(reply.elapsedTime * 10) / 10,
       requestId: request.id,
+      // Unset where no token is asked for, whatever its type says.
       userId: request.session?.userId,
       // The client went away before the answer's end.
       aborted: reply.raw.writableFinished ? undefined : true,

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyServerOptions } from 'fastify'
+import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
 
 declare module 'fastify' {
@@ -28,6 +29,9 @@ export function createApp(config: Config, options: FastifyServerOptions = {}) {
     genReqId: () => crypto.randomUUID(),
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
+    clientErrorHandler: answerClientError,
+    // A URL that cannot be read is refused before any route, and yet answered like any error.
+    frameworkErrors: (error, request, reply) => request.server.errorHandler(error, request, reply),
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)

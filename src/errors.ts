@@ -4,6 +4,8 @@
  */
 const catalogue = {
   VALIDATION_FAILED: [400, false, 'The request does not fit its schema.'],
+  BAD_REQUEST: [400, false, 'That is not a request in HTTP/1.1.'],
+  BAD_URL: [400, false, 'The path is not percent-encoded UTF-8.'],
   BAD_JSON: [400, false, 'The body is not JSON.'],
   BAD_TEXT: [400, false, 'Text must be valid Unicode without NUL or lone surrogates.'],
   TOO_DEEP: [400, false, 'The body is nested too deeply.'],
@@ -22,9 +24,11 @@ const catalogue = {
   MESSAGE_NOT_FOUND: [404, false, 'No such message.'],
   MODEL_NOT_FOUND: [404, false, 'Ollama does not list that model: see GET /api/ai/models.'],
   METHOD_NOT_ALLOWED: [405, false, 'That method is not served here: see the Allow header.'],
+  REQUEST_TIMEOUT: [408, true, 'The request did not arrive in time.'],
   USER_TAKEN: [409, false, 'The username or the email is taken.'],
   IDEMPOTENCY_KEY_REUSED: [409, false, 'That idempotency key was used for another message.'],
   RATE_LIMITED: [429, true, 'Too many requests: try again later.'],
+  HEADERS_TOO_LARGE: [431, false, 'The headers are over the limit.'],
   INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],
   MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached.'],
   MODEL_FAILED: [502, true, 'Ollama reported an error.'],

@@ -1,9 +1,12 @@
 import { createHmac } from 'node:crypto'
-import { once } from 'node:events'
 import { io } from 'socket.io-client'
 import t from 'tap'
+import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { ApiError } from '../schemas/common.js'
+import type { Turn } from '../schemas/messages.js'
 import { newId } from '../src/ids.js'
-import { register, startApp } from './services/app.js'
+import { api, register, startApp } from './services/app.js'
+import { hear } from './services/client.js'
 
 /*
  * Every route and every event × no token, a malformed, an expired and a revoked one, and another
@@ -56,14 +59,10 @@ t.test('authority', async (t) => {
   const revoked = await register(url)
   await fetch(`${url}/api/auth/logout`, { method: 'POST', headers: revoked.headers })
 
-  const post = (path: string, body: object) =>
-    fetch(`${url}${path}`, {
-      method: 'POST',
-      headers: { ...owner.headers, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    }).then((response) => response.json())
-  const chat = await post('/api/ai/chats', {})
-  const turn = await post(`/api/ai/chats/${chat.id}/messages`, { content: 'hello' })
+  const ask = api(url, owner.token)
+  const { body: chat } = await ask<Chat>('POST', '/api/ai/chats', {})
+  const messages = `/api/ai/chats/${chat.id}/messages`
+  const { body: turn } = await ask<Turn>('POST', messages, { content: 'hello' })
 
   const badTokens: Record<string, string | undefined> = {
     'no token': undefined,
@@ -76,61 +75,67 @@ t.test('authority', async (t) => {
 
   for (const route of routes) {
     const call = (token: string | undefined, chatId: string, messageId: string) =>
-      fetch(url + route.url.replace(':chatId', chatId).replace(':messageId', messageId), {
-        method: route.method,
-        headers: {
-          ...(token && { authorization: `Bearer ${token}` }),
-          ...(route.hasBody && { 'content-type': 'application/json' }),
-        },
-        ...(route.hasBody && { body: JSON.stringify(bodies[route.operationId]) }),
-      })
+      api(url, token)<ApiError>(
+        route.method,
+        route.url.replace(':chatId', chatId).replace(':messageId', messageId),
+        route.hasBody ? bodies[route.operationId] : undefined,
+      )
     t.test(`${route.method} ${route.url}`, async (t) => {
       if (route.hasBody) t.ok(bodies[route.operationId], `${route.operationId} has a sample body`)
       for (const [name, token] of Object.entries(badTokens)) {
         const response = await call(token, chat.id, turn.reply.id)
         t.equal(response.status, 401, name)
-        t.match(await response.json(), { statusCode: 401, code: /^(UNAUTHORIZED|TOKEN_EXPIRED)$/ })
+        t.match(response.body, { statusCode: 401, code: /^(UNAUTHORIZED|TOKEN_EXPIRED)$/ })
       }
       if (!route.url.includes(':chatId')) return
       const foreign = await call(other.token, chat.id, turn.reply.id)
       const missing = await call(other.token, newId(), newId())
       t.equal(foreign.status, 404, 'another’s is not there')
-      const { requestId: _f, ...foreignBody } = await foreign.json()
-      const { requestId: _m, ...missingBody } = await missing.json()
-      t.same(foreignBody, missingBody, 'exactly as what does not exist')
+      t.same(
+        { ...foreign.body, requestId: '' },
+        { ...missing.body, requestId: '' },
+        'exactly as what does not exist',
+      )
     })
   }
 
-  const after = await fetch(`${url}/api/ai/chats/${chat.id}`, { headers: owner.headers })
-  t.match(await after.json(), { title: 'hello', messages: [{ seq: 1 }, { seq: 2 }] }, 'untouched')
+  const after = await ask<ChatWithMessages>('GET', `/api/ai/chats/${chat.id}`)
+  t.match(after.body, { title: 'hello', messages: [{ seq: 1 }, { seq: 2 }] }, 'untouched')
 
   t.test('sockets', async (t) => {
     const connect = (auth: object) => {
-      const socket = io(url, { auth, transports: ['websocket'], reconnection: false, forceNew: true })
+      const socket = io(url, {
+        auth,
+        transports: ['websocket'],
+        reconnection: false,
+        forceNew: true,
+      })
       t.teardown(() => socket.disconnect())
       return socket
     }
     for (const [name, token] of Object.entries(badTokens)) {
-      const [error] = await once(connect({ token }), 'connect_error')
-      t.match(error.data, { code: /^(UNAUTHORIZED|TOKEN_EXPIRED)$/ }, name)
+      const [error] = await hear(connect({ token }), 'connect_error')
+      t.match(error, { data: { code: /^(UNAUTHORIZED|TOKEN_EXPIRED)$/ } }, name)
     }
     t.ok(app.clientEvents.size >= 4, `${app.clientEvents.size} events in the table`)
     const socket = connect({ token: other.token })
-    await once(socket, 'connect')
+    await hear(socket, 'connect')
     for (const name of app.clientEvents.keys()) {
       const payload = payloads[name]
       if (!payload) {
         t.fail(`${name} has no sample payload`)
         continue
       }
-      const ask = (chatId: string, messageId: string) =>
+      const tell = (chatId: string, messageId: string) =>
         socket.timeout(5000).emitWithAck(name, payload(chatId, messageId))
-      const foreign = await ask(chat.id, turn.reply.id)
+      const foreign = await tell(chat.id, turn.reply.id)
       t.match(foreign, { ok: false, error: { code: /_NOT_FOUND$/, retryable: false } }, name)
-      t.same(foreign, await ask(newId(), newId()), 'exactly as what does not exist')
+      t.same(foreign, await tell(newId(), newId()), 'exactly as what does not exist')
     }
     t.match(
-      await socket.timeout(5000).emitWithAck('join-chat', { chatId: chat.id, messageId: turn.reply.id }),
+      await socket
+        .timeout(5000)
+        .emitWithAck('join-chat', { chatId: chat.id, messageId: turn.reply.id }),
       { ok: false, error: { code: 'CHAT_NOT_FOUND' } },
     )
   })

@@ -22,7 +22,7 @@ t.test('the defaults of the example are those of the parser', async (t) => {
   for (const [, name, value] of example.matchAll(/^([A-Z_0-9]+)=(.*)$/gm)) {
     if (name === 'JWT_SECRET') continue
     const setting = settings[name as keyof typeof settings]
-    t.equal(setting.fallback ?? '', value, name)
+    t.equal(setting.fallback ?? '', value, `${name}`)
   }
 })
 

@@ -1,22 +1,30 @@
-import { once } from 'node:events'
 import { io } from 'socket.io-client'
 import t from 'tap'
+import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { Turn } from '../schemas/messages.js'
 import { newId } from '../src/ids.js'
 import { api, register, startApp } from './services/app.js'
-import { ask, connect, record } from './services/client.js'
+import { ask, connect, hear, record } from './services/client.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 
 t.test('sockets', async (t) => {
   const standIn = await startStandIn()
   t.teardown(() => standIn.close())
-  const { url, app } = await startApp(t, { OLLAMA_API_URL: standIn.url })
+  const { url, app } = await startApp(t, {
+    OLLAMA_API_URL: standIn.url,
+    RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '200',
+  })
   const user = await register(url)
   const call = api(url, user.token)
-  const newChat = async (): Promise<string> => (await call('POST', '/api/ai/chats', {})).body.id
+  const newChat = async (): Promise<string> =>
+    (await call<Chat>('POST', '/api/ai/chats', {})).body.id
 
   t.test('a conversation, acknowledged once stored, heard by everybody in the room', async (t) => {
     const chatId = await newChat()
-    const [sender, viewer] = await Promise.all([connect(t, url, user.token), connect(t, url, user.token)])
+    const [sender, viewer] = await Promise.all([
+      connect(t, url, user.token),
+      connect(t, url, user.token),
+    ])
     const [heard, seen] = [record(sender), record(viewer)]
     t.same(await ask(viewer, 'join-chat', { chatId }), { ok: true, active: [] })
     const prompt = 'len=500 rate=500 think=60'
@@ -31,13 +39,16 @@ t.test('sockets', async (t) => {
       const done = await hearing.message(reply.id)
       t.match(done, { status: 'complete', content: standInReply(prompt), seq: 2 })
       t.equal(hearing.text(reply.id), standInReply(prompt), 'the frames are the text')
-      t.match(hearing.messages.map((one) => one.role), ['user', 'assistant'])
+      t.match(
+        hearing.messages.map((one) => one.role),
+        ['user', 'assistant'],
+      )
       t.ok(hearing.starts.some((start) => start.id === reply.id && start.status === 'streaming'))
       const thought = hearing.chunks.filter((chunk) => chunk.thinking).map((chunk) => chunk.delta)
       t.equal(thought.join(''), done.thinking, 'thinking has frames of its own')
     }
-    const stored = await call('GET', `/api/ai/chats/${chatId}`)
-    t.equal(stored.body.messages[1].content, standInReply(prompt))
+    const stored = await call<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
+    t.equal(stored.body.messages[1]?.content, standInReply(prompt))
   })
 
   t.test('a plain client, without acknowledgements, works', async (t) => {
@@ -61,10 +72,17 @@ t.test('sockets', async (t) => {
     const socket = await connect(t, url, user.token)
     const payload = { chatId, content: 'len=20', clientMessageId: 'mine-1' }
     const before = standIn.callsOf('/api/chat').length
-    const answers = await Promise.all(Array.from({ length: 20 }, () => ask(socket, 'chat-message', payload)))
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () => ask(socket, 'chat-message', payload)),
+    )
     const ids = new Set(answers.map((answer) => `${answer.message.id} ${answer.reply.id}`))
     t.equal(ids.size, 1)
-    const overRest = await call('POST', `/api/ai/chats/${chatId}/messages`, { content: 'len=20' }, { 'idempotency-key': 'mine-1' })
+    const overRest = await call<Turn>(
+      'POST',
+      `/api/ai/chats/${chatId}/messages`,
+      { content: 'len=20' },
+      { 'idempotency-key': 'mine-1' },
+    )
     t.equal(overRest.body.reply.id, answers[0].reply.id, 'over REST too')
     t.equal(standIn.callsOf('/api/chat').length - before, 1, 'Ollama was called once')
     t.match(await ask(socket, 'chat-message', { ...payload, content: 'other' }), {
@@ -75,19 +93,41 @@ t.test('sockets', async (t) => {
 
   t.test('a late joiner gets what it missed in one piece, then live frames', async (t) => {
     const chatId = await newChat()
-    const [sender, late] = await Promise.all([connect(t, url, user.token), connect(t, url, user.token)])
+    const [sender, late] = await Promise.all([
+      connect(t, url, user.token),
+      connect(t, url, user.token),
+    ])
     const [heard, caught] = [record(sender), record(late)]
     const prompt = 'len=900 rate=400'
     const { reply } = await ask(sender, 'chat-message', { chatId, content: prompt })
     await heard.until(() => (heard.text(reply.id).length > 200 ? true : undefined))
-    const { active } = await ask(late, 'join-chat', { chatId, messageId: reply.id, epoch: 1, offset: 50 })
+    const { active } = await ask(late, 'join-chat', {
+      chatId,
+      messageId: reply.id,
+      epoch: 1,
+      offset: 50,
+    })
     t.match(active, [{ messageId: reply.id, epoch: 1, status: 'streaming', offset: 50 }])
     await caught.message(reply.id)
     const whole = standInReply(prompt)
-    t.equal(whole.slice(0, 50) + active[0].text + caught.text(reply.id), whole, 'no gap, no overlap')
-    const ended = await ask(late, 'join-chat', { chatId, messageId: reply.id, epoch: 1, offset: 880 })
+    t.equal(
+      whole.slice(0, 50) + active[0].text + caught.text(reply.id),
+      whole,
+      'no gap, no overlap',
+    )
+    const ended = await ask(late, 'join-chat', {
+      chatId,
+      messageId: reply.id,
+      epoch: 1,
+      offset: 880,
+    })
     t.match(ended.active, [{ status: 'complete', offset: 880, text: whole.slice(880) }])
-    const beyond = await ask(late, 'join-chat', { chatId, messageId: reply.id, epoch: 1, offset: 9999 })
+    const beyond = await ask(late, 'join-chat', {
+      chatId,
+      messageId: reply.id,
+      epoch: 1,
+      offset: 9999,
+    })
     t.match(beyond.active, [{ offset: whole.length, text: '' }], 'never beyond the end')
   })
 
@@ -113,23 +153,29 @@ t.test('sockets', async (t) => {
     t.same(again.message, first.message, 'one that had ended, as it is')
   })
 
-  t.test('all of a user’s sockets hear of chats, joined or not, and nobody else does', async (t) => {
-    const other = await register(url)
-    const [mine, theirs] = await Promise.all([connect(t, url, user.token), connect(t, url, other.token)])
-    const foreign: string[] = []
-    theirs.onAny((event) => foreign.push(event))
-    const created = once(mine, 'chat-created')
-    const chatId = await newChat()
-    t.match(await created, [{ chat: { id: chatId, user: user.user.id } }])
-    const updated = once(mine, 'chat-updated')
-    await call('PATCH', `/api/ai/chats/${chatId}`, { title: 'Named' })
-    t.match(await updated, [{ chat: { id: chatId, title: 'Named' } }])
-    const deleted = once(mine, 'chat-deleted')
-    await call('DELETE', `/api/ai/chats/${chatId}`)
-    t.same(await deleted, [{ chatId }])
-    await ask(theirs, 'leave-chat', { chatId })
-    t.same(foreign, [])
-  })
+  t.test(
+    'all of a user’s sockets hear of chats, joined or not, and nobody else does',
+    async (t) => {
+      const other = await register(url)
+      const [mine, theirs] = await Promise.all([
+        connect(t, url, user.token),
+        connect(t, url, other.token),
+      ])
+      const foreign: string[] = []
+      theirs.onAny((event) => foreign.push(event))
+      const created = hear(mine, 'chat-created')
+      const chatId = await newChat()
+      t.match(await created, [{ chat: { id: chatId, user: user.user.id } }])
+      const updated = hear(mine, 'chat-updated')
+      await call('PATCH', `/api/ai/chats/${chatId}`, { title: 'Named' })
+      t.match(await updated, [{ chat: { id: chatId, title: 'Named' } }])
+      const deleted = hear(mine, 'chat-deleted')
+      await call('DELETE', `/api/ai/chats/${chatId}`)
+      t.same(await deleted, [{ chatId }])
+      await ask(theirs, 'leave-chat', { chatId })
+      t.same(foreign, [])
+    },
+  )
 
   t.test('bad payloads get a typed error; the process lives and nothing is stored', async (t) => {
     const chatId = await newChat()
@@ -158,16 +204,21 @@ t.test('sockets', async (t) => {
     ]
     for (const [event, payload] of bad) {
       const answer = await ask(socket, event, ...payload)
-      t.match(answer, { ok: false, error: { code: /^(VALIDATION_FAILED|BAD_TEXT)$/, retryable: false } })
+      t.match(answer, {
+        ok: false,
+        error: { code: /^(VALIDATION_FAILED|BAD_TEXT)$/, retryable: false },
+      })
     }
     t.match(await ask(socket, 'no-such-event', {}), { ok: false, error: { code: 'NOT_FOUND' } })
     t.match(await ask(socket, 'stop-message', { chatId, messageId: newId() }), {
       error: { code: 'MESSAGE_NOT_FOUND' },
     })
-    const told = once(socket, 'event-error')
+    const told = hear(socket, 'event-error')
     socket.emit('chat-message', { chatId, content: '' })
-    t.match(await told, [{ event: 'chat-message', ok: false, error: { code: 'VALIDATION_FAILED' } }])
-    const { body } = await call('GET', `/api/ai/chats/${chatId}`)
+    t.match(await told, [
+      { event: 'chat-message', ok: false, error: { code: 'VALIDATION_FAILED' } },
+    ])
+    const { body } = await call<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
     t.same(body.messages, [])
   })
 
@@ -175,42 +226,54 @@ t.test('sockets', async (t) => {
     const chatId = await newChat()
     const large = await connect(t, url, user.token, { reconnection: false })
     large.emit('chat-message', { chatId, content: 'x'.repeat(1_000_000) })
-    await once(large, 'disconnect')
+    await hear(large, 'disconnect')
     const flooding = await connect(t, url, user.token, { reconnection: false })
     const limited = ask(flooding, 'leave-chat', { chatId })
     for (let n = 0; n < 1000; n++) flooding.emit('leave-chat', { chatId })
-    await once(flooding, 'disconnect')
+    await hear(flooding, 'disconnect')
     await limited
-    const { body } = await call('GET', `/api/ai/chats/${chatId}`)
+    const { body } = await call<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
     t.same(body.messages, [], 'the process lives')
   })
 
-  t.test('the handshake wants a token and an origin that is let in, over both transports', async (t) => {
-    const refused = async (options: object) => {
-      const socket = io(url, { reconnection: false, forceNew: true, ...options })
-      t.teardown(() => socket.disconnect())
-      const [error] = await once(socket, 'connect_error')
-      return error
-    }
-    for (const transport of ['websocket', 'polling']) {
-      const transports = [transport]
-      t.match(await refused({ transports }), { data: { code: 'UNAUTHORIZED' } })
-      t.match(await refused({ transports, auth: { token: 42 } }), { data: { code: 'UNAUTHORIZED' } })
-      const foreign = { transports, auth: { token: user.token }, extraHeaders: { origin: 'https://evil.example' } }
-      t.ok(await refused(foreign), `${transport}: a foreign origin`)
-      const own = await connect(t, url, user.token, { transports, extraHeaders: { origin: 'http://localhost:5173' } })
-      t.ok(own.connected)
-      const header = { authorization: `Bearer ${user.token}` }
-      const byHeader = io(url, { transports, forceNew: true, extraHeaders: header })
-      t.teardown(() => byHeader.disconnect())
-      await once(byHeader, 'connect')
-    }
-  })
+  t.test(
+    'the handshake wants a token and an origin that is let in, over both transports',
+    async (t) => {
+      const refused = async (options: object) => {
+        const socket = io(url, { reconnection: false, forceNew: true, ...options })
+        t.teardown(() => socket.disconnect())
+        const [error] = await hear(socket, 'connect_error')
+        return error
+      }
+      for (const transport of ['websocket', 'polling']) {
+        const transports = [transport]
+        t.match(await refused({ transports }), { data: { code: 'UNAUTHORIZED' } })
+        t.match(await refused({ transports, auth: { token: 42 } }), {
+          data: { code: 'UNAUTHORIZED' },
+        })
+        const foreign = {
+          transports,
+          auth: { token: user.token },
+          extraHeaders: { origin: 'https://evil.example' },
+        }
+        t.ok(await refused(foreign), `${transport}: a foreign origin`)
+        const own = await connect(t, url, user.token, {
+          transports,
+          extraHeaders: { origin: 'http://localhost:5173' },
+        })
+        t.ok(own.connected)
+        const header = { authorization: `Bearer ${user.token}` }
+        const byHeader = io(url, { transports, forceNew: true, extraHeaders: header })
+        t.teardown(() => byHeader.disconnect())
+        await hear(byHeader, 'connect')
+      }
+    },
+  )
 
   t.test('a session that ends takes its live sockets with it', async (t) => {
     const leaver = await register(url)
     const socket = await connect(t, url, leaver.token, { reconnection: false })
-    const gone = once(socket, 'disconnect')
+    const gone = hear(socket, 'disconnect')
     await fetch(`${url}/api/auth/logout`, { method: 'POST', headers: leaver.headers })
     await gone
     t.notOk(socket.connected)
@@ -222,14 +285,14 @@ t.test('a token that expires takes its live socket with it', async (t) => {
   const { url } = await startApp(t, { JWT_EXPIRES_IN: '1s' })
   const user = await register(url)
   const socket = await connect(t, url, user.token, { reconnection: false })
-  await once(socket, 'disconnect')
+  await hear(socket, 'disconnect')
 })
 
 t.test('closing the server closes sockets so that they connect again', async (t) => {
   const { url, app } = await startApp(t)
   const user = await register(url)
   const socket = await connect(t, url, user.token, { reconnection: false })
-  const gone = once(socket, 'disconnect')
+  const gone = hear(socket, 'disconnect')
   await app.close()
   const [reason] = await gone
   t.equal(reason, 'transport close', 'a reason after which clients reconnect by themselves')

@@ -6,8 +6,8 @@ import { ReplyText } from './reply-text.js'
 /** What is used of a socket of socket.io-client. */
 export interface ChatSocket {
   readonly connected: boolean
-  on(event: string, listener: (...payload: never[]) => void): unknown
-  off(event: string, listener: (...payload: never[]) => void): unknown
+  on(event: string, listener: (payload: unknown) => void): unknown
+  off(event: string, listener: (payload: unknown) => void): unknown
   timeout(ms: number): { emitWithAck(event: string, payload: object): Promise<unknown> }
 }
 
@@ -50,26 +50,11 @@ export class ChatStream {
   readonly #joins = new Map<string, ReplyJoin>()
   readonly #room: Join = {}
   readonly #closed = new AbortController()
-  readonly #listeners = {
+  readonly #listeners: Readonly<Record<string, (payload: unknown) => void>> = {
     connect: () => this.#rejoin(),
-    'message-start': (start: MessageStart) => {
-      if (start.chatId !== this.chatId) return
-      const { reply } = this.#of(start.id)
-      reply.start(start)
-      this.#hooks.onChange(reply)
-    },
-    'message-chunk': (frame: MessageChunk) => {
-      if (frame.chatId !== this.chatId) return
-      const join = this.#of(frame.messageId)
-      if (join.held) this.#hold(join.held, frame)
-      else if (!this.#add(join.reply, frame)) this.#start(join, [frame])
-    },
-    message: (message: Message) => {
-      if (message.chatId !== this.chatId || message.role !== 'assistant') return
-      const { reply } = this.#of(message.id)
-      reply.message(message)
-      this.#hooks.onChange(reply)
-    },
+    'message-start': (payload) => this.#onStart(payload as MessageStart),
+    'message-chunk': (payload) => this.#onChunk(payload as MessageChunk),
+    message: (payload) => this.#onMessage(payload as Message),
   }
 
   constructor(socket: ChatSocket, chatId: string, hooks: ChatStreamHooks) {
@@ -91,6 +76,27 @@ export class ChatStream {
     for (const [event, listener] of Object.entries(this.#listeners)) {
       this.#socket.off(event, listener)
     }
+  }
+
+  #onStart(start: MessageStart): void {
+    if (start.chatId !== this.chatId) return
+    const { reply } = this.#of(start.id)
+    reply.start(start)
+    this.#hooks.onChange(reply)
+  }
+
+  #onChunk(frame: MessageChunk): void {
+    if (frame.chatId !== this.chatId) return
+    const join = this.#of(frame.messageId)
+    if (join.held) this.#hold(join.held, frame)
+    else if (!this.#add(join.reply, frame)) this.#start(join, [frame])
+  }
+
+  #onMessage(message: Message): void {
+    if (message.chatId !== this.chatId || message.role !== 'assistant') return
+    const { reply } = this.#of(message.id)
+    reply.message(message)
+    this.#hooks.onChange(reply)
   }
 
   #of(messageId: string): ReplyJoin {

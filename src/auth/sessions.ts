@@ -150,10 +150,6 @@ export async function createSessions(options: SessionsOptions) {
       return () => listeners.delete(listener)
     },
 
-    async deleteExpired(): Promise<void> {
-      await store.deleteExpiredSessions(new Date(now()))
-    },
-
     async close(): Promise<void> {
       await unsubscribe()
       listeners.clear()

@@ -10,7 +10,7 @@ export function connectionError(cause: unknown, begun: boolean): AppError {
     return new AppError('SHUTTING_DOWN', { cause })
   }
   // Without data it is an end that came too soon.
-  const misread = cause instanceof errors.HTTPParserError && cause.data
+  const misread = cause instanceof errors.HTTPParserError && 'data' in cause && cause.data
   if (misread || cause instanceof errors.HeadersOverflowError) {
     return badResponse('what is not HTTP', cause)
   }

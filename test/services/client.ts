@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { io, type Socket } from 'socket.io-client'
 import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
 
@@ -15,8 +14,19 @@ export async function connect(
 ): Promise<Socket> {
   const socket = io(url, { auth: { token }, transports: ['websocket'], forceNew: true, ...options })
   t.teardown(() => socket.disconnect())
-  await once(socket, 'connect')
+  await hear(socket, 'connect')
   return socket
+}
+
+/** The arguments of a socket's next event of a name; fails after ten seconds. */
+export function hear(socket: Socket, event: string): Promise<unknown[]> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no ${event} within 10 s`)), 10_000)
+    socket.once(event, (...args: unknown[]) => {
+      clearTimeout(timer)
+      resolve(args)
+    })
+  })
 }
 
 /** Sends an event and answers with its acknowledgement; fails after ten seconds. */

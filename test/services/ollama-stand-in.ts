@@ -1,31 +1,21 @@
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { listed, type StandInModel, shown, standInModel } from './stand-in-models.js'
 import { type ChatBody, deterministic, type Script, type Step } from './stand-in-script.js'
 
+export { closingTemplate, type StandInModel, standInModel } from './stand-in-models.js'
 export { standInReply, standInThinking } from './stand-in-reply.js'
 export { byteEvery, faults, never, type Script, type Step } from './stand-in-script.js'
-
-export interface StandInModel {
-  name: string
-  /** The window it was trained for. */
-  contextLength: number
-  /** The window that /api/ps tells; undefined: it is not loaded. */
-  loadedContextLength: number | undefined
-  continues: boolean
-  capabilities: string[]
-  digest?: string
-}
 
 /** One request, as the stand-in saw it. */
 export interface StandInCall {
   method: string
   path: string
   headers: IncomingMessage['headers']
-  // biome-ignore lint/suspicious/noExplicitAny: a test knows what it sent
-  body: any
+  /** Of a request without one: no model, no messages. */
+  body: ChatBody
   /** Counts the connections from 1: equal for calls over the same one. */
   connection: number
   /** Whether the whole answer was sent. */
@@ -44,20 +34,6 @@ export interface StandInOptions {
   /** What answers a path in place of Ollama. */
   routes?: Record<string, (request: IncomingMessage, response: ServerResponse) => void>
 }
-
-export const standInModel: StandInModel = {
-  name: 'stand-in:latest',
-  contextLength: 8192,
-  loadedContextLength: 4096,
-  continues: true,
-  capabilities: ['completion', 'thinking'],
-}
-
-export const continuingTemplate =
-  '{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}{{ .Content }}{{ end }}'
-export const closingTemplate = '{{ .System }} {{ .Prompt }} {{ .Response }}'
-
-export type StandIn = Awaited<ReturnType<typeof startStandIn>>
 
 /** Starts a scriptable server of Ollama's API on 127.0.0.1. */
 export async function startStandIn(options: StandInOptions = {}) {
@@ -116,7 +92,7 @@ export async function startStandIn(options: StandInOptions = {}) {
       method: request.method ?? '',
       path,
       headers: request.headers,
-      body: sent === '' ? undefined : JSON.parse(sent),
+      body: { model: '', messages: [], ...(sent === '' ? {} : JSON.parse(sent)) },
       connection: connection?.number ?? 0,
       answered: false,
       closed: false,
@@ -134,7 +110,7 @@ export async function startStandIn(options: StandInOptions = {}) {
   }
 
   async function chat(call: StandInCall, response: ServerResponse) {
-    const body: ChatBody = { ...call.body, messages: call.body.messages ?? [] }
+    const { body } = call
     const model = find(body.model)
     if (!model) return missing(response, body.model)
     if (body.think && !model.capabilities.includes('thinking')) {
@@ -156,7 +132,7 @@ export async function startStandIn(options: StandInOptions = {}) {
     return models.find((model) => model.name === name || model.name === `${name}:latest`)
   }
 
-  function answer(path: string, body: { model?: string } | undefined, response: ServerResponse) {
+  function answer(path: string, body: ChatBody, response: ServerResponse) {
     switch (path) {
       case '/':
         return response.end('Ollama is running')
@@ -171,8 +147,8 @@ export async function startStandIn(options: StandInOptions = {}) {
             .map((model) => ({ ...listed(model), context_length: model.loadedContextLength })),
         })
       case '/api/show': {
-        const model = find(body?.model ?? '')
-        return model ? json(response, 200, shown(model)) : missing(response, body?.model)
+        const model = find(body.model)
+        return model ? json(response, 200, shown(model)) : missing(response, body.model)
       }
       default:
         response.writeHead(404).end('404 page not found')
@@ -266,35 +242,7 @@ function createRun(body: ChatBody, call: StandInCall, response: ServerResponse) 
   }
 }
 
-function listed(model: StandInModel) {
-  return {
-    name: model.name,
-    model: model.name,
-    modified_at: '2026-01-02T03:04:05.678901234+01:00',
-    size: 135_000_000,
-    digest: digestOf(model),
-    details: { format: 'gguf', family: 'standin', families: ['standin'], parameter_size: '135M' },
-  }
-}
-
-function shown(model: StandInModel) {
-  return {
-    template: model.continues ? continuingTemplate : closingTemplate,
-    details: listed(model).details,
-    model_info: {
-      'general.architecture': 'standin',
-      'standin.context_length': model.contextLength,
-    },
-    capabilities: model.capabilities,
-  }
-}
-
-function digestOf(model: StandInModel): string {
-  const facts = `${model.name} ${model.continues} ${model.contextLength}`
-  return model.digest ?? createHash('sha256').update(facts).digest('hex')
-}
-
-function missing(response: ServerResponse, name: string | undefined) {
+function missing(response: ServerResponse, name: string) {
   json(response, 404, { error: `model "${name}" not found, try pulling it first` })
 }
 

@@ -31,7 +31,7 @@ export type Step =
   /** The connection reset. */
   | { destroy: true }
 
-export interface ScriptModel {
+interface ScriptModel {
   /** Whether its template leaves a begun answer open. */
   continues: boolean
 }

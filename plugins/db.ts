@@ -1,0 +1,83 @@
+import fastifyMongodb from '@fastify/mongodb'
+import fp from 'fastify-plugin'
+import { holdDataDir, keptSecret } from '../src/stores/data-dir.js'
+import { createMongoStore } from '../src/stores/mongo.js'
+import { openSqliteStore } from '../src/stores/sqlite.js'
+import type { Store } from '../src/stores/store.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** What the product keeps: MongoDB, or SQLite under DATA_DIR. */
+    store: Store
+    /** JWT_SECRET, or the one kept under DATA_DIR. */
+    jwtSecret: string
+  }
+}
+
+const sweepEveryMs = 3_600_000
+
+/** The store, and the secret that is kept beside it. */
+export default fp(
+  async (fastify) => {
+    const { config, log } = fastify
+    fastify.decorate('jwtSecret', config.JWT_SECRET ?? keptSecret(config.DATA_DIR))
+    const store = config.MONGODB_URI ? await openMongo(config.MONGODB_URI) : openSqlite()
+    fastify.decorate('store', store)
+    fastify.addHook('onClose', async () => {
+      clearInterval(sweep)
+      await store.close()
+    })
+
+    const sweep = setInterval(() => {
+      store.deleteExpiredSessions(new Date()).catch((error) => {
+        log.warn({ err: error }, 'expired sessions could not be removed; tried again in an hour')
+      })
+    }, sweepEveryMs).unref()
+
+    function openSqlite(): Store {
+      const hold = holdDataDir(config.DATA_DIR)
+      try {
+        const opened = openSqliteStore(config.DATA_DIR)
+        // Closing runs the last hook first: the store is closed before its directory is given back.
+        fastify.addHook('onClose', async () => hold.release())
+        log.info(`store: SQLite in ${config.DATA_DIR}; set MONGODB_URI to use MongoDB`)
+        return opened
+      } catch (error) {
+        hold.release()
+        throw error
+      }
+    }
+
+    async function openMongo(uri: string): Promise<Store> {
+      const where = describe(uri)
+      try {
+        await fastify.register(fastifyMongodb, {
+          url: uri,
+          forceClose: true,
+          // Within Fastify's own limit, so that the error that is told is this one.
+          serverSelectionTimeoutMS: Math.floor(config.START_TIMEOUT_MS * 0.8),
+        })
+        const db = fastify.mongo.db ?? fastify.mongo.client.db('durable-chat')
+        // The client is closed by the plugin that opened it.
+        const opened = await createMongoStore(db, async () => {})
+        log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
+        return opened
+      } catch (error) {
+        const reason = error instanceof Error ? error.message : String(error)
+        throw new Error(
+          `MONGODB_URI: MongoDB at ${where} cannot be used: ${reason}. ` +
+            'Start it or correct MONGODB_URI; unset it to use SQLite in DATA_DIR.',
+        )
+      }
+    }
+  },
+  { name: 'db' },
+)
+
+/** The URI's hosts and database: what is before the last @ may be a password, however it was written. */
+function describe(uri: string): string {
+  return uri
+    .replace(/^mongodb(\+srv)?:\/\//, '')
+    .replace(/^.*@/s, '')
+    .replace(/\?.*$/s, '')
+}

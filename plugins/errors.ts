@@ -1,0 +1,86 @@
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { ApiError } from '../schemas/common.js'
+import { AppError, type ErrorCode } from '../src/errors.js'
+
+/** Fastify's own errors that are a client's fault. */
+const codesOfFastify: Readonly<Record<string, ErrorCode>> = {
+  FST_ERR_VALIDATION: 'VALIDATION_FAILED',
+  FST_ERR_BAD_URL: 'BAD_URL',
+  // No id of ours is as long.
+  FST_ERR_MAX_PARAM_LENGTH: 'NOT_FOUND',
+  FST_ERR_NOT_FOUND: 'NOT_FOUND',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'UNSUPPORTED_MEDIA_TYPE',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'BAD_JSON',
+}
+
+/** What other plugins throw is known by its status alone. */
+const codesOfStatus: Readonly<Record<number, ErrorCode>> = {
+  400: 'VALIDATION_FAILED',
+  401: 'UNAUTHORIZED',
+  404: 'NOT_FOUND',
+  413: 'BODY_TOO_LARGE',
+  415: 'UNSUPPORTED_MEDIA_TYPE',
+}
+
+const methods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
+
+/** Every error in one shape, and nothing of the server's inside in it. */
+export default fp(
+  async (fastify) => {
+    fastify.setErrorHandler<FastifyError>((error, request, reply) =>
+      answer(asAppError(error), request, reply),
+    )
+    fastify.setNotFoundHandler((request, reply) => refuse(request, reply))
+    // Before the body is parsed, whose faults matter nowhere but on a route; after the origin's check.
+    fastify.addHook('preParsing', async (request, reply) => {
+      if (request.is404) return refuse(request, reply)
+    })
+
+    function refuse(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+      const allowed = allowedMethods(fastify, request.url)
+      if (allowed.length === 0) return answer(new AppError('NOT_FOUND'), request, reply)
+      reply.header('Allow', allowed.join(', '))
+      return answer(new AppError('METHOD_NOT_ALLOWED'), request, reply)
+    }
+  },
+  { name: 'errors' },
+)
+
+function asAppError(error: FastifyError): AppError {
+  if (error instanceof AppError) return error
+  const { code, statusCode = 500, validation } = error
+  const known = codesOfFastify[code] ?? codesOfStatus[statusCode]
+  if (!known) return new AppError('INTERNAL', { cause: error })
+  return new AppError(known, validation ? { message: error.message } : {})
+}
+
+function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const { statusCode, code, message, replyId, retryAfter } = error
+  if (statusCode >= 500) request.log.error({ err: error, requestId: request.id }, 'request failed')
+  // Messages may quote a request, so none of them is logged.
+  else request.log.debug({ code, requestId: request.id }, 'request refused')
+  reply.code(statusCode).header('X-Request-Id', request.id)
+  if (retryAfter !== undefined) reply.header('Retry-After', retryAfter)
+  if (statusCode === 401) reply.header('WWW-Authenticate', 'Bearer')
+  const body: ApiError = {
+    statusCode,
+    code,
+    error: STATUS_CODES[statusCode] ?? 'Error',
+    message,
+    requestId: request.id,
+    ...(replyId !== undefined && { replyId }),
+  }
+  return reply.type('application/json; charset=utf-8').send(body)
+}
+
+/** The methods that are served at a path; a catch-all route says nothing of it. */
+function allowedMethods(fastify: FastifyInstance, url: string): string[] {
+  const path = url.split('?', 1)[0] ?? url
+  return methods.filter((method) => {
+    const route = fastify.findRoute({ method, url: path })
+    return route !== null && !('*' in route.params)
+  })
+}

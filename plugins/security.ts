@@ -1,0 +1,92 @@
+import cors from '@fastify/cors'
+import helmet from '@fastify/helmet'
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { clientNetwork } from '../src/auth/client-network.js'
+import { createOrigins } from '../src/auth/origins.js'
+import { limitKey } from '../src/cache/keys.js'
+import { AppError } from '../src/errors.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /**
+     * Whether a page of `origin` may speak to this server, which the client calls `host`; without
+     * an origin it is no browser.
+     */
+    originAllowed(origin: string | undefined, host: string | undefined): boolean
+    /** A hook that counts attempts with credentials by address. @throws AppError RATE_LIMITED. */
+    limitCredentials(request: FastifyRequest): Promise<void>
+  }
+}
+
+const minuteMs = 60_000
+
+/** Browsers ask again after this many seconds. */
+const preflightMaxAge = 600
+
+/** Who may call: origins, how browsers treat answers, and how often credentials may be tried. */
+export default fp(
+  async (fastify) => {
+    const { config, cache } = fastify
+    const origins = createOrigins(config.FRONTEND_URL)
+    fastify.decorate('originAllowed', origins.isAllowed)
+
+    fastify.addHook('onRequest', async (request, reply) => {
+      reply.header('X-Request-Id', request.id)
+    })
+
+    await fastify.register(helmet, {
+      // The page and the documentation are served from here alone, and framed by nobody.
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: {
+          'default-src': ["'self'"],
+          'connect-src': ["'self'"],
+          'img-src': ["'self'", 'data:'],
+          'style-src': ["'self'", "'unsafe-inline'"],
+          'object-src': ["'none'"],
+          'base-uri': ["'none'"],
+          'form-action': ["'self'"],
+          'frame-ancestors': ["'none'"],
+        },
+      },
+      frameguard: { action: 'deny' },
+      // Elsewhere it would bind a developer's localhost to HTTPS.
+      hsts: config.NODE_ENV === 'production',
+    })
+
+    await fastify.register(cors, {
+      // A page of the server's own needs no leave, and a foreign one gets none.
+      delegator: (request, decide) => {
+        const { origin } = request.headers
+        decide(null, {
+          origin: origin !== undefined && origins.isFrontend(origin) ? origin : false,
+          methods: ['GET', 'POST', 'PATCH', 'DELETE'],
+          allowedHeaders: [
+            'Authorization',
+            'Content-Type',
+            'Idempotency-Key',
+            'Last-Event-ID',
+            'Prefer',
+          ],
+          exposedHeaders: ['Location', 'Preference-Applied', 'Retry-After', 'X-Request-Id'],
+          maxAge: preflightMaxAge,
+        })
+      },
+    })
+
+    fastify.addHook('onRequest', async (request) => {
+      if (request.method === 'GET' || request.method === 'HEAD') return
+      if (origins.isAllowed(request.headers.origin, request.host)) return
+      throw new AppError('ORIGIN_REFUSED')
+    })
+
+    fastify.decorate('limitCredentials', async (request: FastifyRequest) => {
+      const key = limitKey('credentials', clientNetwork(request.ip))
+      const { count, resetMs } = await cache.hit(key, minuteMs)
+      if (count <= config.RATE_LIMIT_CREDENTIALS_PER_MINUTE) return
+      throw new AppError('RATE_LIMITED', { retryAfter: Math.max(1, Math.ceil(resetMs / 1000)) })
+    })
+  },
+  { name: 'security', dependencies: ['redis'] },
+)

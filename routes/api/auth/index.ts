@@ -1,0 +1,108 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import {
+  LoginInput,
+  RefreshInput,
+  RegisterInput,
+  SignedIn,
+  TokenPair,
+  User,
+} from '../../../schemas/auth.js'
+import { errors } from '../../../schemas/common.js'
+
+const routes: FastifyPluginAsyncTypebox = async (fastify) => {
+  const { sessions, authenticate, limitCredentials } = fastify
+
+  fastify.post(
+    '/register',
+    {
+      onRequest: limitCredentials,
+      schema: {
+        operationId: 'registerUser',
+        tags: ['auth'],
+        summary: 'Register an account',
+        description: 'Creates an account and signs in with it. Username and email are unique.',
+        security: [],
+        body: RegisterInput,
+        response: { 201: SignedIn, ...errors(400, 403, 409, 413, 415, 429, 500, 503) },
+      },
+    },
+    async (request, reply) => reply.code(201).send(await sessions.register(request.body)),
+  )
+
+  fastify.post(
+    '/login',
+    {
+      onRequest: limitCredentials,
+      schema: {
+        operationId: 'loginUser',
+        tags: ['auth'],
+        summary: 'Sign in',
+        description:
+          'With a password and either the email or the username. An account with too many failures ' +
+          'takes no more for some minutes (429, `Retry-After`).',
+        security: [],
+        body: LoginInput,
+        response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
+      },
+    },
+    (request) => sessions.login(request.body),
+  )
+
+  fastify.post(
+    '/refresh',
+    {
+      onRequest: limitCredentials,
+      schema: {
+        operationId: 'refreshSession',
+        tags: ['auth'],
+        summary: 'Refresh the tokens',
+        description:
+          'Answers with a new pair; the old refresh token is spent. A spent one gives the same pair ' +
+          'again for 10 seconds, and after that ends its session.',
+        security: [],
+        body: RefreshInput,
+        response: { 200: TokenPair, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
+      },
+    },
+    (request) => sessions.refresh(request.body.refreshToken),
+  )
+
+  fastify.post(
+    '/logout',
+    {
+      onRequest: authenticate,
+      schema: {
+        operationId: 'logoutUser',
+        tags: ['auth'],
+        summary: 'Sign out',
+        description: 'Ends the session: its tokens are refused and its sockets are closed.',
+        response: {
+          204: Type.Null({ description: 'Signed out.' }),
+          ...errors(400, 401, 403, 415, 500, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      await sessions.logout(request.session.sessionId)
+      return reply.code(204).send(null)
+    },
+  )
+
+  fastify.get(
+    '/profile',
+    {
+      onRequest: authenticate,
+      schema: {
+        operationId: 'getProfile',
+        tags: ['auth'],
+        summary: 'Read one’s profile',
+        description: 'The account that the access token speaks for.',
+        response: { 200: User, ...errors(400, 401, 500, 503) },
+      },
+    },
+    (request) => sessions.profile(request.session.userId),
+  )
+}
+
+export default routes

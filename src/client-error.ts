@@ -1,0 +1,33 @@
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { ApiError } from '../schemas/common.js'
+import { AppError, type ErrorCode } from './errors.js'
+
+const codes: Readonly<Record<string, ErrorCode>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'REQUEST_TIMEOUT',
+  HPE_HEADER_OVERFLOW: 'HEADERS_TOO_LARGE',
+}
+
+/** Answers what Node could not read as a request, in the shape of every other error. */
+export function answerClientError(fault: NodeJS.ErrnoException, socket: Socket): void {
+  if (fault.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const { statusCode, code, message } = new AppError(codes[fault.code ?? ''] ?? 'BAD_REQUEST')
+  const error = STATUS_CODES[statusCode] ?? 'Error'
+  const requestId = randomUUID()
+  const body = JSON.stringify({ statusCode, code, error, message, requestId } satisfies ApiError)
+  socket.end(
+    [
+      `HTTP/1.1 ${statusCode} ${error}`,
+      'Content-Type: application/json; charset=utf-8',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      `X-Request-Id: ${requestId}`,
+      'Connection: close',
+      '',
+      body,
+    ].join('\r\n'),
+  )
+}

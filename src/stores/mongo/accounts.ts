@@ -1,0 +1,69 @@
+import { AppError } from '../../errors.js'
+import { loginKey } from '../login-key.js'
+import type { AccountStore } from '../parts.js'
+import type { SessionRow, UserRow } from '../store.js'
+import type { Collections, SessionDocument, UserDocument } from './collections.js'
+import { isDuplicate } from './faults.js'
+
+function userOf({ _id, usernameKey: _, emailKey: __, ...user }: UserDocument): UserRow {
+  return { id: _id, ...user }
+}
+
+function sessionOf({ _id, ...session }: SessionDocument): SessionRow {
+  return { id: _id, ...session }
+}
+
+/** Users and sessions. */
+export function createAccounts({ users, sessions }: Collections): AccountStore {
+  return {
+    async createUser({ id, ...user }) {
+      const { username, email } = user
+      const keys = { usernameKey: loginKey(username), emailKey: loginKey(email) }
+      try {
+        await users.insertOne({ _id: id, ...user, ...keys })
+      } catch (error) {
+        throw isDuplicate(error) ? new AppError('USER_TAKEN') : error
+      }
+    },
+
+    async findUser(id) {
+      const user = await users.findOne({ _id: id })
+      return user ? userOf(user) : undefined
+    },
+
+    async findUserByLogin(login) {
+      const user = await users.findOne(
+        'username' in login
+          ? { usernameKey: loginKey(login.username) }
+          : { emailKey: loginKey(login.email) },
+      )
+      return user ? userOf(user) : undefined
+    },
+
+    async createSession({ id, ...session }) {
+      await sessions.insertOne({ _id: id, ...session })
+    },
+
+    async findSession(id) {
+      const session = await sessions.findOne({ _id: id })
+      return session ? sessionOf(session) : undefined
+    },
+
+    async rotateSession(id, generation, rotatedAt, expiresAt) {
+      const { matchedCount } = await sessions.updateOne(
+        { _id: id, generation },
+        { $set: { generation: generation + 1, rotatedAt, expiresAt } },
+      )
+      return matchedCount > 0
+    },
+
+    async deleteSession(id) {
+      const { deletedCount } = await sessions.deleteOne({ _id: id })
+      return deletedCount > 0
+    },
+
+    async deleteExpiredSessions(now) {
+      await sessions.deleteMany({ expiresAt: { $lte: now } })
+    },
+  }
+}

@@ -1,0 +1,75 @@
+import type { ChatStore } from '../parts.js'
+import type { ChatRow } from '../store.js'
+import type { ChatDocument, Collections } from './collections.js'
+
+function chatOf(userId: string, { _id, ...chat }: ChatDocument): ChatRow {
+  return { id: _id, ...chat, userId }
+}
+
+/** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
+export function createChats(collections: Collections): ChatStore {
+  const { chats } = collections
+  return {
+    async createChat({ id, ...chat }) {
+      await chats.insertOne({ _id: id, ...chat })
+    },
+
+    async findChat(userId, chatId) {
+      const chat = await chats.findOne({ _id: chatId, userId })
+      return chat ? chatOf(userId, chat) : undefined
+    },
+
+    async listChats(userId, limit, after) {
+      const rest = after && {
+        updatedAt: { $lte: after.updatedAt },
+        $or: [{ updatedAt: { $lt: after.updatedAt } }, { _id: { $lt: after.id } }],
+      }
+      const page = await chats
+        .find({ userId, ...rest }, { projection: { options: 0, system: 0 } })
+        .sort({ updatedAt: -1, _id: -1 })
+        .limit(limit)
+        .toArray()
+      return page.map((chat) => chatOf(userId, chat))
+    },
+
+    async updateChat(userId, chatId, patch, now) {
+      const given = Object.entries(patch).filter(([, value]) => value !== undefined)
+      const chat = await chats.findOneAndUpdate(
+        { _id: chatId, userId },
+        {
+          $max: { updatedAt: now },
+          ...(given.length > 0 && { $set: Object.fromEntries(given) }),
+        },
+        { returnDocument: 'after' },
+      )
+      return chat ? chatOf(userId, chat) : undefined
+    },
+
+    async deleteChat(userId, chatId) {
+      const { matchedCount } = await chats.updateOne(
+        { _id: chatId, userId },
+        { $set: { deletedFrom: userId }, $unset: { userId: '' } },
+      )
+      // One that an earlier call began to delete is finished by this one.
+      if (matchedCount === 0 && !(await chats.findOne({ _id: chatId, deletedFrom: userId }))) {
+        return false
+      }
+      return finishDeletion(collections, chatId)
+    },
+  }
+}
+
+/** @returns whether this call was the one that ended it. */
+async function finishDeletion({ chats, messages }: Collections, chatId: string) {
+  await messages.deleteMany({ chatId })
+  const { deletedCount } = await chats.deleteOne({ _id: chatId })
+  return deletedCount > 0
+}
+
+/** Finishes the deletions that a process which died had begun. */
+export async function finishDeletions(collections: Collections): Promise<void> {
+  const begun = collections.chats.find({ deletedFrom: { $exists: true } })
+  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
+    await finishDeletion(collections, _id)
+  }
+}

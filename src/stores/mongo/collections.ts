@@ -1,0 +1,73 @@
+import type { Collection, Db, IndexDescription } from 'mongodb'
+import type { ChatRow, MessageRow, SessionRow, UserRow } from '../store.js'
+
+/** The most one operation may take, choosing a server included. */
+export const operationTimeoutMs = 5_000
+
+type Document<Row> = Omit<Row, 'id'> & { _id: string }
+
+export type UserDocument = Document<UserRow> & { usernameKey: string; emailKey: string }
+
+export type SessionDocument = Document<SessionRow>
+
+/** A chat that is being deleted has `deletedFrom` instead of `userId`, so that no query finds it. */
+export type ChatDocument = Document<Omit<ChatRow, 'userId'>> & {
+  userId?: string
+  deletedFrom?: string
+}
+
+export type MessageDocument = Document<MessageRow> & {
+  /** Its chat's id, while it has a lease: keeps the index of the active ones small. */
+  activeIn?: string
+  /** Which call of appendTurn stored it. */
+  attempt?: string
+}
+
+export interface Collections {
+  users: Collection<UserDocument>
+  sessions: Collection<SessionDocument>
+  chats: Collection<ChatDocument>
+  messages: Collection<MessageDocument>
+}
+
+/** Each index by what needs it. None is partial and none expires rows: not every server has these. */
+const indexes: Record<keyof Collections, IndexDescription[]> = {
+  users: [
+    { name: 'findUserByLogin_username', key: { usernameKey: 1 }, unique: true },
+    { name: 'findUserByLogin_email', key: { emailKey: 1 }, unique: true },
+  ],
+  sessions: [{ name: 'deleteExpiredSessions', key: { expiresAt: 1 } }],
+  chats: [
+    { name: 'listChats', key: { userId: 1, updatedAt: -1, _id: -1 } },
+    { name: 'finishDeletions', key: { deletedFrom: 1 }, sparse: true },
+  ],
+  messages: [
+    { name: 'listMessages', key: { chatId: 1, seq: 1 }, unique: true },
+    { name: 'listActiveReplies', key: { activeIn: 1 }, sparse: true },
+    { name: 'renewLeases', key: { owner: 1 }, sparse: true },
+    { name: 'findLapsedReplies', key: { leaseUntil: 1 }, sparse: true },
+  ],
+}
+
+/** The collections of `db`, each with its indexes made. */
+export async function openCollections(db: Db): Promise<Collections> {
+  const options = {
+    timeoutMS: operationTimeoutMs,
+    // What was acknowledged outlives the loss of a primary.
+    writeConcern: { w: 'majority' },
+    ignoreUndefined: true,
+  } as const
+  const collections: Collections = {
+    users: db.collection<UserDocument>('users', options),
+    sessions: db.collection<SessionDocument>('sessions', options),
+    chats: db.collection<ChatDocument>('chats', options),
+    messages: db.collection<MessageDocument>('messages', options),
+  }
+  await Promise.all([
+    collections.users.createIndexes(indexes.users),
+    collections.sessions.createIndexes(indexes.sessions),
+    collections.chats.createIndexes(indexes.chats),
+    collections.messages.createIndexes(indexes.messages),
+  ])
+  return collections
+}

@@ -1,0 +1,110 @@
+import type { Filter, UpdateFilter } from 'mongodb'
+import type { MessageStore } from '../parts.js'
+import type { Checkpoint, ReplyChange, ReplyCondition } from '../store.js'
+import { appendTurn } from './append-turn.js'
+import type { Collections, MessageDocument } from './collections.js'
+import { messageOf } from './message-document.js'
+
+/** Messages: users' and replies. */
+export function createMessages(collections: Collections): MessageStore {
+  const { messages } = collections
+  return {
+    appendTurn: (turn) => appendTurn(collections, turn),
+
+    async findMessage(userId, chatId, messageId) {
+      const message = await messages.findOne({ _id: messageId, chatId, userId })
+      return message ? messageOf(message) : undefined
+    },
+
+    async findTurn(userId, messageId) {
+      const message = await messages.findOne({ _id: messageId, userId, role: 'user' })
+      if (!message) return undefined
+      const reply = await messages.findOne({ chatId: message.chatId, seq: message.seq + 1 })
+      return reply ? { message: messageOf(message), reply: messageOf(reply) } : undefined
+    },
+
+    async listMessages(chatId, limit, before) {
+      const place = before === undefined ? {} : { seq: { $lt: before } }
+      const page = await messages
+        .find({ chatId, ...place })
+        .sort({ seq: -1 })
+        .limit(limit)
+        .toArray()
+      return page.map(messageOf).reverse()
+    },
+
+    async listActiveReplies(chatId) {
+      const active = await messages.find({ activeIn: chatId }).sort({ seq: 1 }).toArray()
+      return active.map(messageOf)
+    },
+
+    async updateReply(id, condition, change) {
+      const filter = { _id: id, ...filterOf(condition) }
+      const update = updateOf(change)
+      const reply = update
+        ? await messages.findOneAndUpdate(filter, update, { returnDocument: 'after' })
+        : await messages.findOne(filter)
+      return reply ? messageOf(reply) : undefined
+    },
+
+    async checkpoint(checkpoints) {
+      if (checkpoints.length === 0) return []
+      const { matchedCount } = await messages.bulkWrite(
+        checkpoints.map((checkpoint) => ({
+          updateOne: {
+            filter: heldBy(checkpoint),
+            update: { $set: { content: checkpoint.content, thinking: checkpoint.thinking } },
+          },
+        })),
+        { ordered: false },
+      )
+      if (matchedCount === checkpoints.length) return []
+      const held = await messages
+        .find({ $or: checkpoints.map(heldBy) })
+        .project<{ _id: string }>({ _id: 1 })
+        .toArray()
+      const ids = new Set(held.map(({ _id }) => _id))
+      return checkpoints.map(({ id }) => id).filter((id) => !ids.has(id))
+    },
+
+    async renewLeases(owner, until) {
+      const held = { owner, leaseUntil: { $exists: true } }
+      await messages.updateMany(held, { $set: { leaseUntil: until } })
+    },
+
+    async findLapsedReplies(now, limit) {
+      const lapsed = await messages
+        .find({ leaseUntil: { $lte: now } })
+        .sort({ createdAt: 1, seq: 1 })
+        .limit(limit)
+        .toArray()
+      return lapsed.map(messageOf)
+    },
+  }
+}
+
+function heldBy({ id, owner, epoch }: Checkpoint): Filter<MessageDocument> {
+  return { _id: id, owner, epoch, status: 'streaming' }
+}
+
+function filterOf({ status, epoch, owner }: ReplyCondition): Filter<MessageDocument> {
+  return {
+    status: { $in: [...status] },
+    ...(epoch !== undefined && { epoch }),
+    ...(owner === null && { owner: { $exists: false } }),
+    ...(typeof owner === 'string' && { owner }),
+  }
+}
+
+/** @returns undefined when there is nothing to change. */
+function updateOf(change: ReplyChange): UpdateFilter<MessageDocument> | undefined {
+  const given = Object.entries(change).filter(([, value]) => value !== undefined)
+  const set = given.filter(([, value]) => value !== null)
+  const unset = given.filter(([, value]) => value === null).map(([name]) => [name, ''])
+  if (change.leaseUntil === null) unset.push(['activeIn', ''])
+  if (given.length === 0) return undefined
+  return {
+    ...(set.length > 0 && { $set: Object.fromEntries(set) }),
+    ...(unset.length > 0 && { $unset: Object.fromEntries(unset) }),
+  }
+}

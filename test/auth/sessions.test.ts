@@ -1,0 +1,249 @@
+import fastifyJwt from '@fastify/jwt'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { createPasswords } from '../../src/auth/passwords.js'
+import { createSessions } from '../../src/auth/sessions.js'
+import { createTokens } from '../../src/auth/tokens.js'
+import type { Cache } from '../../src/cache/cache.js'
+import { createMemoryCache } from '../../src/cache/memory.js'
+import { openSqliteStore } from '../../src/stores/sqlite.js'
+import type { Store } from '../../src/stores/store.js'
+
+const secret = 'a secret of the tests, of 32 bytes and more'
+const password = 'correct horse'
+const dayMs = 86_400_000
+
+const jwt = await (async () => {
+  const fastify = Fastify()
+  await fastify.register(fastifyJwt, { secret })
+  return fastify.jwt
+})()
+const passwords = await createPasswords(4)
+const tokens = createTokens(secret, 3600, {
+  sign: (claims) => jwt.sign(claims),
+  verify: (token) => jwt.verify(token),
+})
+
+/** Accounts over a real store, with a clock that is moved by hand. */
+async function setUp(t: Test) {
+  let time = Date.now()
+  let looks = 0
+  const now = () => time
+  const sqlite = openSqliteStore(t.testdir())
+  const store: Store = {
+    ...sqlite,
+    findSession: (id) => {
+      looks++
+      return sqlite.findSession(id)
+    },
+  }
+  t.teardown(() => store.close())
+  const cache = createMemoryCache({ now })
+  const server = (shared: Cache = cache) =>
+    createSessions({ store, cache: shared, tokens, passwords, maxLoginFailures: 3, now })
+  const sessions = await server()
+  return {
+    sessions,
+    store,
+    /** Another server; with a cache of its own the news between them are lost. */
+    server,
+    pass: (ms: number) => {
+      time += ms
+    },
+    looks: () => looks,
+    register: () =>
+      sessions.register({ username: 'Ada', email: 'Ada@example.org', password }),
+  }
+}
+
+t.test('20 refreshes at once give one child', async (t) => {
+  const { sessions, register, server } = await setUp(t)
+  const { token, refreshToken, expiresIn, user } = await register()
+  const other = await server()
+  const pairs = await Promise.all(
+    Array.from({ length: 20 }, (_, i) => (i % 2 ? sessions : other).refresh(refreshToken)),
+  )
+  const [first] = pairs
+  for (const pair of pairs) t.strictSame(pair, first)
+  t.not(first?.refreshToken, refreshToken)
+  t.not(first?.token, token)
+  t.equal(first?.expiresIn, expiresIn)
+  t.match(await sessions.authenticate(first?.token ?? ''), { userId: user.id })
+})
+
+t.test('a spent token gives the same pair for 10 seconds, then ends the session', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  const first = await register()
+  const second = await sessions.refresh(first.refreshToken)
+  pass(10_000)
+  t.strictSame(await sessions.refresh(first.refreshToken), second)
+  const { sessionId } = await sessions.authenticate(second.token)
+  const ended: string[] = []
+  sessions.onEnded((id) => ended.push(id))
+  pass(1)
+  await t.rejects(sessions.refresh(first.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+  t.strictSame(ended, [sessionId])
+  await t.rejects(sessions.authenticate(second.token), { code: 'UNAUTHORIZED' })
+  await t.rejects(sessions.refresh(second.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+})
+
+t.test('a token two generations old ends the session at once', async (t) => {
+  const { sessions, register } = await setUp(t)
+  const first = await register()
+  const second = await sessions.refresh(first.refreshToken)
+  const third = await sessions.refresh(second.refreshToken)
+  await t.rejects(sessions.refresh(first.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+  await t.rejects(sessions.authenticate(third.token), { code: 'UNAUTHORIZED' })
+})
+
+t.test('a refresh token that was not made here ends nothing', async (t) => {
+  const { sessions, register } = await setUp(t)
+  const { token, refreshToken } = await register()
+  const [id = '', generation = '', mac = ''] = refreshToken.split('.')
+  const forged = [
+    `${id}.1.${mac}`,
+    `${id}.00.${mac}`,
+    `${id}.${generation}.${mac.slice(0, -1)}`,
+    `${id}.${generation}.${'A'.repeat(43)}`,
+    `${'f'.repeat(24)}.${generation}.${mac}`,
+    `${refreshToken}=`,
+    ` ${refreshToken}`,
+    token,
+    '',
+    'x',
+  ]
+  for (const candidate of forged) {
+    await t.rejects(sessions.refresh(candidate), { code: 'BAD_REFRESH_TOKEN' }, candidate)
+  }
+  t.match(await sessions.authenticate(token), { sessionId: id })
+  t.match(await sessions.refresh(refreshToken), { refreshToken: String })
+})
+
+t.test('a session lives 30 days from its last refresh', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  const first = await register()
+  pass(29 * dayMs)
+  const second = await sessions.refresh(first.refreshToken)
+  pass(29 * dayMs)
+  const third = await sessions.refresh(second.refreshToken)
+  pass(30 * dayMs)
+  await t.rejects(sessions.refresh(third.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+})
+
+t.test('an access token says until when it is good', async (t) => {
+  const { sessions, register } = await setUp(t)
+  const { token, expiresIn } = await register()
+  const { expiresAt } = await sessions.authenticate(token)
+  const leftMs = expiresAt.getTime() - Date.now()
+  t.ok(Math.abs(leftMs - expiresIn * 1000) < 5000, `${leftMs} ms`)
+})
+
+t.test('the store is asked once a second for a session, however many ask', async (t) => {
+  const { sessions, register, pass, looks } = await setUp(t)
+  const { token } = await register()
+  const before = looks()
+  await Promise.all(Array.from({ length: 500 }, () => sessions.authenticate(token)))
+  pass(999)
+  await sessions.authenticate(token)
+  t.equal(looks() - before, 1)
+  pass(1)
+  await sessions.authenticate(token)
+  t.equal(looks() - before, 2)
+})
+
+t.test('a logout is known at once here and on every server that hears of it', async (t) => {
+  const { sessions, register, server } = await setUp(t)
+  const { token } = await register()
+  const other = await server()
+  const { sessionId } = await other.authenticate(token)
+  const ended: string[] = []
+  const stop = other.onEnded((id) => ended.push(id))
+  await sessions.logout(sessionId)
+  await t.rejects(sessions.authenticate(token), { code: 'UNAUTHORIZED' })
+  await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+  t.strictSame(ended, [sessionId])
+  stop()
+  await sessions.logout(sessionId)
+  t.equal(ended.length, 1, 'who stopped listening hears no more')
+})
+
+t.test('a logout whose news were lost is known within a second', async (t) => {
+  const { sessions, register, server, pass } = await setUp(t)
+  const { token } = await register()
+  const other = await server(createMemoryCache())
+  const { sessionId } = await other.authenticate(token)
+  await sessions.logout(sessionId)
+  pass(1000)
+  await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+})
+
+t.test('a store that fails is asked again by the next', async (t) => {
+  const { sessions, register, store } = await setUp(t)
+  const { token } = await register()
+  const { findSession } = store
+  store.findSession = () => Promise.reject(new Error('gone for a moment'))
+  await t.rejects(sessions.authenticate(token), { message: 'gone for a moment' })
+  store.findSession = findSession
+  t.match(await sessions.authenticate(token), { userId: String })
+})
+
+t.test('failed logins are counted by account, and a success begins anew', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  await register()
+  const login = (candidate: string) => sessions.login({ username: 'ADA', password: candidate })
+  const byEmail = (candidate: string) =>
+    sessions.login({ email: 'ada@EXAMPLE.org', password: candidate })
+
+  for (const _ of [1, 2]) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
+  t.match(await byEmail(password), { user: { username: 'Ada' } })
+  for (const _ of [1, 2]) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
+  await t.rejects(byEmail('wrong'), { code: 'BAD_CREDENTIALS' })
+  pass(60_000)
+  await t.rejects(byEmail(password), { code: 'RATE_LIMITED', statusCode: 429, retryAfter: 240 })
+  await t.rejects(login(password), { code: 'RATE_LIMITED' }, 'by either name')
+  pass(240_000)
+  t.match(await login(password), { user: { username: 'Ada' } })
+})
+
+t.test('an unknown account is locked just the same', async (t) => {
+  const { sessions } = await setUp(t)
+  const login = (username: string) => sessions.login({ username, password })
+  for (const name of ['nobody', 'NOBODY', 'Nobody']) {
+    await t.rejects(login(name), { code: 'BAD_CREDENTIALS' })
+  }
+  await t.rejects(login('nobody'), { code: 'RATE_LIMITED' })
+})
+
+t.test('guesses at once get no further than guesses one by one', async (t) => {
+  const { sessions, register } = await setUp(t)
+  await register()
+  const guesses = [...Array.from({ length: 30 }, (_, i) => `wrong ${i}`), password]
+  const results = await Promise.allSettled(
+    guesses.map((guess) => sessions.login({ username: 'Ada', password: guess })),
+  )
+  t.equal(results.filter(({ status }) => status === 'fulfilled').length, 0)
+})
+
+t.test('many right logins at once are all let in', async (t) => {
+  const { sessions, register } = await setUp(t)
+  await register()
+  await Promise.all(
+    Array.from({ length: 30 }, () => sessions.login({ username: 'Ada', password })),
+  )
+})
+
+t.test('of two registrations that share one name at most one is there', async (t) => {
+  const { sessions } = await setUp(t)
+  const results = await Promise.allSettled([
+    sessions.register({ username: 'Bob', email: 'bob@example.org', password }),
+    sessions.register({ username: 'bob', email: 'other@example.org', password }),
+    sessions.register({ username: 'other', email: 'BOB@example.org', password }),
+    sessions.register({ username: 'Carol', email: 'carol@example.org', password }),
+  ])
+  t.strictSame(
+    results.map((result) =>
+      result.status === 'fulfilled' ? result.value.user.username : result.reason.code,
+    ),
+    ['Bob', 'USER_TAKEN', 'USER_TAKEN', 'Carol'],
+  )
+})

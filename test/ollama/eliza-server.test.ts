@@ -1,0 +1,191 @@
+import { createHash } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { createModelCatalogue } from '../../src/ollama/catalogue.js'
+import { type ChatRequest, createOllamaClient } from '../../src/ollama/client.js'
+import { startElizaServer } from '../../src/ollama/eliza-server.js'
+
+async function start(t: Test) {
+  const server = await startElizaServer()
+  const client = createOllamaClient({
+    url: server.url,
+    connectTimeoutMs: 2_000,
+    firstTokenTimeoutMs: 5_000,
+    idleTimeoutMs: 5_000,
+  })
+  t.teardown(async () => {
+    await client.close()
+    await server.close()
+  })
+  const post = async (path: string, body: unknown) => {
+    const response = await fetch(server.url + path, {
+      method: 'POST',
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    })
+    return { status: response.status, body: await response.json() }
+  }
+  const say = async (messages: ChatRequest['messages'], options = {}) => {
+    const deltas: string[] = []
+    const result = await client.chat(
+      { model: 'eliza', messages, options },
+      (content) => deltas.push(content),
+      new AbortController().signal,
+    )
+    return { text: deltas.join(''), deltas, result }
+  }
+  return { server, client, post, say }
+}
+
+const user = (content: string) => ({ role: 'user' as const, content })
+const assistant = (content: string) => ({ role: 'assistant' as const, content })
+
+t.test('it is an Ollama with one model', async (t) => {
+  const { server, client } = await start(t)
+  t.equal(await (await fetch(server.url)).text(), 'Ollama is running')
+  t.match(await client.version(), /^\d+\.\d+\.\d+$/)
+  const [model, ...others] = await client.list()
+  t.strictSame(others, [])
+  t.match(model, { name: 'eliza', digest: /^[0-9a-f]{64}$/, details: { family: 'eliza' } })
+  t.ok(model && model.size > 0 && model.digest !== createHash('sha256').digest('hex'))
+  const found = await createModelCatalogue(client, { defaultModel: undefined }).find()
+  t.match(found, { name: 'eliza', continues: true, capabilities: ['completion'] })
+  t.equal(found.contextLength, found.trainedContextLength)
+  t.equal((await fetch(`${server.url}/api/pull`)).status, 404)
+  t.equal((await fetch(`${server.url}/api/chat`)).status, 405)
+})
+
+t.test('the answer is ELIZA’s, streamed word by word, and counted', async (t) => {
+  const { say } = await start(t)
+  const { text, deltas, result } = await say([user('I am sad today')])
+  t.equal(text, 'I am sorry to hear that you are sad.')
+  t.ok(deltas.length > 1)
+  t.match(result, { doneReason: 'stop', promptTokens: 4, replyTokens: 9 })
+  t.ok(Number(result.totalMs) >= Number(result.replyMs))
+})
+
+t.test('the same conversation has the same answer, another turn another one', async (t) => {
+  const { say } = await start(t)
+  const first = await say([user('hello')])
+  const turns = [user('hello'), assistant(first.text), user('hello')]
+  const second = await say(turns)
+  t.not(second.text, first.text)
+  t.equal((await say(turns)).text, second.text)
+  t.equal((await say([user('bye')])).text, (await say([user('bye')])).text)
+  t.equal((await say([{ role: 'system', content: 'Be kind.' }])).text.split(' ')[0], 'How')
+})
+
+t.test('a begun answer is gone on from wherever it ends', async (t) => {
+  const { say } = await start(t)
+  const asked = user('I am sad today')
+  const whole = (await say([asked])).text
+  for (const length of [1, 7, whole.length - 1, whole.length]) {
+    const begun = whole.slice(0, length)
+    t.equal(begun + (await say([asked, assistant(begun)])).text, whole, `from ${length}`)
+  }
+  t.equal((await say([asked, assistant('Well,')])).text, ` ${whole}`)
+})
+
+t.test('num_predict ends an answer early', async (t) => {
+  const { say } = await start(t)
+  const { text, result } = await say([user('I am sad today')], { num_predict: 3 })
+  t.equal(text, 'I am sorry')
+  t.match(result, { doneReason: 'length', replyTokens: 3 })
+})
+
+t.test('stream: false answers at once, and no messages load the model', async (t) => {
+  const { post } = await start(t)
+  const whole = await post('/api/chat', {
+    model: 'eliza',
+    messages: [user('I am sad today')],
+    stream: false,
+  })
+  t.match(whole, {
+    status: 200,
+    body: {
+      done: true,
+      done_reason: 'stop',
+      eval_count: 9,
+      message: { role: 'assistant', content: 'I am sorry to hear that you are sad.' },
+    },
+  })
+  t.match(await post('/api/chat', { model: 'eliza' }), {
+    status: 200,
+    body: { done: true, done_reason: 'load', message: { content: '' } },
+  })
+})
+
+const refused: [name: string, body: unknown, status: number, error: RegExp][] = [
+  [
+    'an unknown model',
+    { model: 'nope', messages: [] },
+    404,
+    /^model "nope" not found, try pulling it first$/,
+  ],
+  ['no model', { messages: [] }, 400, /model is required/],
+  [
+    'thinking',
+    { model: 'eliza', messages: [], think: true },
+    400,
+    /^"eliza" does not support thinking$/,
+  ],
+  ['tools', { model: 'eliza', messages: [], tools: [{}] }, 400, /does not support tools/],
+  ['bad JSON', '{"model":', 400, /JSON/],
+  ['no body', '', 400, /missing request body/],
+  ['a list', [], 400, /object/],
+  ['messages of another type', { model: 'eliza', messages: 'hello' }, 400, /messages/],
+  ['an unknown role', { model: 'eliza', messages: [{ role: 'me', content: '' }] }, 400, /role/],
+  ['content of another type', { model: 'eliza', messages: [user(7 as never)] }, 400, /content/],
+  ['17 MiB', `"${'x'.repeat(17 * 1024 * 1024)}"`, 413, /too large/],
+]
+for (const [name, body, status, error] of refused) {
+  t.test(`${name} is refused as Ollama does`, async (t) => {
+    const { post } = await start(t)
+    t.match(await post('/api/chat', body), { status, body: { error } })
+  })
+}
+
+t.test('its answer stops when the client goes', async (t) => {
+  const { server, client } = await start(t)
+  const stop = new AbortController()
+  const outcome = client.chat(
+    { model: 'eliza', messages: [user('I am sad today')] },
+    () => stop.abort(new Error('stopped')),
+    stop.signal,
+  )
+  await t.rejects(outcome, { message: 'stopped' })
+  t.equal((await fetch(server.url)).status, 200)
+})
+
+t.test('the worst of messages don’t hold up the loop', async (t) => {
+  const { say } = await start(t)
+  let longest = 0
+  let last = performance.now()
+  const watch = setInterval(() => {
+    longest = Math.max(longest, performance.now() - last)
+    last = performance.now()
+  }, 5)
+  const worst = ['i '.repeat(50_000), 'i you '.repeat(16_000), ' '.repeat(100_000), 'x'.repeat(1e5)]
+  for (const content of worst) {
+    await say(Array.from({ length: 20 }, () => user(content)))
+  }
+  clearInterval(watch)
+  t.comment(`the longest turn took ${longest.toFixed(0)} ms`)
+  // Without its limits one such message takes minutes.
+  t.ok(longest < 2_000)
+})
+
+t.test('close ends what it was answering', async (t) => {
+  const server = await startElizaServer()
+  const response = await fetch(`${server.url}/api/chat`, {
+    method: 'POST',
+    body: JSON.stringify({ model: 'eliza', messages: [user('I am sad today')] }),
+  })
+  const [rest] = await Promise.all([
+    response.text().then(
+      () => 'ended',
+      () => 'cut',
+    ),
+    server.close(),
+  ])
+  t.equal(rest, 'cut')
+  await t.rejects(fetch(server.url))
+})

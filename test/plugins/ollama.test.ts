@@ -1,0 +1,56 @@
+import { PassThrough } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import ollama from '../../plugins/ollama.js'
+import { parseConfig } from '../../src/config.js'
+import { startStandIn } from '../services/ollama-stand-in.js'
+
+async function start(t: Test, environment: Record<string, string>) {
+  const log = new PassThrough()
+  const lines = text(log)
+  const app = Fastify({ logger: { level: 'info', stream: log } })
+  app.decorate('config', parseConfig(environment))
+  app.register(ollama)
+  await app.ready()
+  t.teardown(() => app.close())
+  return {
+    app,
+    async close() {
+      await app.close()
+      log.end()
+      return lines
+    },
+  }
+}
+
+t.test('with no setting it is the embedded model, gone after close', async (t) => {
+  const { app, close } = await start(t, {})
+  t.equal((await app.ollama.catalogue.find()).name, 'eliza')
+  t.match(app.ollama.url, /^http:\/\/127\.0\.0\.1:\d+$/)
+  t.match(await close(), /embedded ELIZA.*set OLLAMA_API_URL/)
+  await t.rejects(fetch(app.ollama.url))
+})
+
+t.test('with OLLAMA_API_URL it is that one, and its credentials are not told', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const url = `http://me:canary-of-ollama@127.0.0.1:${standIn.port}/`
+  const { app, close } = await start(t, { OLLAMA_API_URL: url })
+  t.equal((await app.ollama.catalogue.find()).name, 'stand-in:latest')
+  t.equal(app.ollama.url, standIn.url)
+  const log = await close()
+  t.match(log, new RegExp(`Ollama at ${standIn.url}; unset OLLAMA_API_URL`))
+  t.notMatch(log, /canary-of-ollama/)
+})
+
+t.test('an Ollama that is away does not fail the start, and may come later', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  await standIn.stop()
+  const { app, close } = await start(t, { OLLAMA_API_URL: standIn.url })
+  await t.rejects(app.ollama.catalogue.find(), { code: 'MODEL_UNREACHABLE' })
+  await standIn.restart()
+  t.equal((await app.ollama.catalogue.find()).name, 'stand-in:latest')
+  t.match(await close(), /does not answer yet/)
+})

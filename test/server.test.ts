@@ -1,0 +1,108 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { Turn } from '../schemas/messages.js'
+import { api, register } from './services/app.js'
+import { ask, connect, hear, record } from './services/client.js'
+import { standInReply, startStandIn } from './services/ollama-stand-in.js'
+import { startRefused, startServer } from './services/server-process.js'
+
+async function dataDir(t: { teardown(fn: () => unknown): unknown }): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'chat-server-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+t.test('settings that cannot be used are all named, and the process ends with 1', async (t) => {
+  const { status, output } = await startRefused({
+    PORT: 'x',
+    NODE_ENV: 'production',
+    LEASE_MS: '0',
+  })
+  t.equal(status, 1)
+  for (const name of ['PORT', 'LEASE_MS', 'JWT_SECRET']) t.match(output, new RegExp(`- ${name} `))
+})
+
+t.test('a second process on the same data is refused, and told who holds it', async (t) => {
+  const DATA_DIR = await dataDir(t)
+  const first = await startServer({ DATA_DIR })
+  t.teardown(() => first.end('SIGKILL'))
+  const { status, output } = await startRefused({ DATA_DIR })
+  t.equal(status, 1)
+  t.match(output, new RegExp(`\\b${first.pid}\\b`))
+  t.equal((await fetch(`${first.url}/health/ready`)).status, 200, 'the first is not disturbed')
+})
+
+t.test('SIGTERM: refused, told, handed over, 0; the next goes on from where it was', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const settings = { DATA_DIR: await dataDir(t), OLLAMA_API_URL: standIn.url, LOG_LEVEL: 'info' }
+  const first = await startServer(settings)
+  t.teardown(() => first.end('SIGKILL'))
+  const user = await register(first.url)
+  const call = api(first.url, user.token)
+  const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
+  const socket = await connect(t, first.url, user.token, { reconnection: false })
+  const heard = record(socket)
+  const content = 'len=2000 rate=300'
+  const path = `/api/ai/chats/${chat.id}/messages`
+  const waiting = call<{ code: string }>('POST', path, { content }, { 'idempotency-key': 'k' })
+  socket.emit('join-chat', { chatId: chat.id })
+  await heard.until(() => heard.chunks[0])
+  const gone = hear(socket, 'disconnect')
+  const status = await first.end('SIGTERM')
+  t.equal(status, 0)
+  await gone
+  t.match(await waiting, { status: 503, body: { code: 'SHUTTING_DOWN' } })
+
+  const second = await startServer(settings)
+  t.teardown(() => second.end('SIGKILL'))
+  const again = api(second.url, user.token)
+  const done = await again<Turn>('POST', path, { content }, { 'idempotency-key': 'k' })
+  t.equal(done.status, 201)
+  t.equal(done.body.reply.content, standInReply(content))
+  const calls = standIn.callsOf('/api/chat')
+  t.equal(calls.length, 2)
+  t.equal(calls[1]?.body.messages.at(-1)?.role, 'assistant', 'gone on from the text that was kept')
+})
+
+t.test(
+  'kill -9: what was acknowledged is there once, and the reply goes on by itself',
+  async (t) => {
+    const standIn = await startStandIn()
+    t.teardown(() => standIn.close())
+    const settings = { DATA_DIR: await dataDir(t), OLLAMA_API_URL: standIn.url }
+    const first = await startServer(settings)
+    const user = await register(first.url)
+    const call = api(first.url, user.token)
+    const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
+    const path = `/api/ai/chats/${chat.id}/messages`
+    const contents = ['len=900 rate=300', 'len=50', 'len=60']
+    for (const content of contents) {
+      t.equal((await call('POST', path, { content }, { prefer: 'respond-async' })).status, 202)
+    }
+    await standIn.chatCall()
+    await first.end('SIGKILL')
+    const second = await startServer(settings)
+    t.teardown(() => second.end('SIGKILL'))
+    const socket = await connect(t, second.url, user.token)
+    const heard = record(socket)
+    const [asked] = await Promise.all([
+      socket.timeout(10_000).emitWithAck('join-chat', { chatId: chat.id }),
+    ])
+    for (const { messageId } of asked.active) await heard.message(messageId)
+    const { body } = await api(second.url, user.token)<ChatWithMessages>(
+      'GET',
+      `/api/ai/chats/${chat.id}`,
+    )
+    t.same(
+      body.messages.map(({ seq, status, content }) => ({ seq, status, content })),
+      contents.flatMap((content, n) => [
+        { seq: 2 * n + 1, status: 'complete', content },
+        { seq: 2 * n + 2, status: 'complete', content: standInReply(content) },
+      ]),
+    )
+  },
+)

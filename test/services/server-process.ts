@@ -1,0 +1,79 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+const entry = join(import.meta.dirname, '../../src/server.js')
+const startMs = 20_000
+
+export interface ServerProcess {
+  url: string
+  pid: number
+  child: ChildProcess
+  /** Every line that it has printed. */
+  lines: string[]
+  /** Sends a signal and resolves with the exit status, or the signal that ended it. */
+  end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals>
+}
+
+/** Runs a program of Node until it ends, or prints a line that `isReady` answers to. */
+function launch(settings: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, [entry], {
+    // Nothing of this process's own settings reaches it.
+    env: { PATH: process.env.PATH, NODE_ENV: 'test', HOST: '127.0.0.1', PORT: '0', ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const lines: string[] = []
+  for (const output of [child.stdout, child.stderr]) {
+    createInterface({ input: output }).on('line', (line) => {
+      lines.push(line)
+      child.emit('line', line)
+    })
+  }
+  return { child, lines }
+}
+
+/** Starts the server as a process of its own; resolves when it listens. */
+export async function startServer(
+  settings: Readonly<Record<string, string>>,
+): Promise<ServerProcess> {
+  const { child, lines } = launch(settings)
+  const exited = once(child, 'exit')
+  const url = await new Promise<string>((resolve, reject) => {
+    const fail = (why: string) => {
+      child.kill('SIGKILL')
+      reject(new Error(`${why}:\n${lines.join('\n')}`))
+    }
+    const timer = setTimeout(() => fail('the server did not start'), startMs)
+    child.on('line', (line: string) => {
+      const listening = /Server listening at (http:\/\/[^"\s]+)/.exec(line)?.[1]
+      if (!listening) return
+      clearTimeout(timer)
+      resolve(listening)
+    })
+    child.once('exit', () => {
+      clearTimeout(timer)
+      fail('the server ended')
+    })
+  })
+  return {
+    url,
+    pid: child.pid ?? 0,
+    child,
+    lines,
+    async end(signal) {
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal)
+      const [status, by] = await exited
+      return status ?? by
+    },
+  }
+}
+
+/** Starts the server where it should refuse to, and resolves with how it ended and what it said. */
+export async function startRefused(settings: Readonly<Record<string, string>>) {
+  const { child, lines } = launch(settings)
+  const timer = setTimeout(() => child.kill('SIGKILL'), startMs)
+  const [status] = await once(child, 'close')
+  clearTimeout(timer)
+  return { status: status as number | null, output: lines.join('\n') }
+}

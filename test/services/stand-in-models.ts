@@ -1,0 +1,54 @@
+import { createHash } from 'node:crypto'
+
+export interface StandInModel {
+  name: string
+  /** The window it was trained for. */
+  contextLength: number
+  /** The window that /api/ps tells; undefined: it is not loaded. */
+  loadedContextLength: number | undefined
+  continues: boolean
+  capabilities: string[]
+  digest?: string
+}
+
+export const standInModel: StandInModel = {
+  name: 'stand-in:latest',
+  contextLength: 8192,
+  loadedContextLength: 4096,
+  continues: true,
+  capabilities: ['completion', 'thinking'],
+}
+
+const continuingTemplate =
+  '{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}{{ .Content }}{{ end }}'
+export const closingTemplate = '{{ .System }} {{ .Prompt }} {{ .Response }}'
+
+/** The model as /api/tags lists it. */
+export function listed(model: StandInModel) {
+  return {
+    name: model.name,
+    model: model.name,
+    modified_at: '2026-01-02T03:04:05.678901234+01:00',
+    size: 135_000_000,
+    digest: digestOf(model),
+    details: { format: 'gguf', family: 'standin', families: ['standin'], parameter_size: '135M' },
+  }
+}
+
+/** The model as /api/show tells of it. */
+export function shown(model: StandInModel) {
+  return {
+    template: model.continues ? continuingTemplate : closingTemplate,
+    details: listed(model).details,
+    model_info: {
+      'general.architecture': 'standin',
+      'standin.context_length': model.contextLength,
+    },
+    capabilities: model.capabilities,
+  }
+}
+
+function digestOf(model: StandInModel): string {
+  const facts = `${model.name} ${model.continues} ${model.contextLength}`
+  return model.digest ?? createHash('sha256').update(facts).digest('hex')
+}

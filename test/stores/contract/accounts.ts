@@ -1,0 +1,78 @@
+import type { Test } from 'tap'
+import { newId } from '../../../src/ids.js'
+import { aSession, aUser } from '../rows.js'
+import { outcomes, type Subject, times } from './subject.js'
+
+/** Users and sessions. */
+export function accountContract(t: Test, { store }: Subject) {
+  t.test('users', async (t) => {
+    t.test('are found by id, and by username and email whatever their case and form', async (t) => {
+      const tag = newId()
+      const user = aUser({ username: `Ada.${tag}`, email: `Ada.Å.${tag}@Example.ORG` })
+      await store().createUser(user)
+      t.strictSame(await store().findUser(user.id), user)
+      t.strictSame(await store().findUserByLogin({ username: `aDA.${tag.toUpperCase()}` }), user)
+      t.strictSame(await store().findUserByLogin({ email: `ada.A\u030a.${tag}@example.org` }), user)
+      t.equal(await store().findUser(newId()), undefined)
+      t.equal(await store().findUserByLogin({ username: user.email }), undefined)
+      t.equal(await store().findUserByLogin({ email: user.username }), undefined)
+    })
+
+    t.test('may not share a username or an email', async (t) => {
+      const user = aUser()
+      await store().createUser(user)
+      const sameName = aUser({ username: user.username.toUpperCase() })
+      await t.rejects(store().createUser(sameName), { code: 'USER_TAKEN' })
+      await t.rejects(store().createUser(aUser({ email: user.email.toUpperCase() })), {
+        code: 'USER_TAKEN',
+      })
+      t.equal(await store().findUser(sameName.id), undefined, 'nothing of the second is stored')
+      t.equal(await store().findUserByLogin({ email: sameName.email }), undefined)
+    })
+
+    t.test('of 100 equal registrations at once, one is made', async (t) => {
+      const { username, email } = aUser()
+      const all = times(100, () => store().createUser(aUser({ username, email })))
+      t.strictSame(await outcomes(all), { kept: 1, codes: times(99, () => 'USER_TAKEN') })
+    })
+  })
+
+  t.test('sessions', async (t) => {
+    t.test('are kept, rotated from their generation only, and ended', async (t) => {
+      const session = aSession()
+      await store().createSession(session)
+      t.strictSame(await store().findSession(session.id), session)
+      const [rotatedAt, expiresAt] = [new Date(2_000), new Date(Date.now() + 7_200_000)]
+      t.equal(await store().rotateSession(session.id, 2, rotatedAt, expiresAt), false)
+      t.strictSame(await store().findSession(session.id), session)
+      t.equal(await store().rotateSession(session.id, 1, rotatedAt, expiresAt), true)
+      const rotated = { ...session, generation: 2, rotatedAt, expiresAt }
+      t.strictSame(await store().findSession(session.id), rotated)
+      t.equal(await store().rotateSession(newId(), 1, rotatedAt, expiresAt), false)
+      t.equal(await store().deleteSession(session.id), true)
+      t.equal(await store().deleteSession(session.id), false)
+      t.equal(await store().findSession(session.id), undefined)
+    })
+
+    t.test('of 20 rotations at once, one wins', async (t) => {
+      const session = aSession()
+      await store().createSession(session)
+      const won = await Promise.all(
+        times(20, () => store().rotateSession(session.id, 1, new Date(), session.expiresAt)),
+      )
+      t.equal(won.filter(Boolean).length, 1)
+      t.equal((await store().findSession(session.id))?.generation, 2)
+    })
+
+    t.test('that have expired are removed, others stay', async (t) => {
+      const now = new Date()
+      const expired = aSession({ expiresAt: new Date(now.getTime() - 1) })
+      const alive = aSession({ expiresAt: new Date(now.getTime() + 1) })
+      await store().createSession(expired)
+      await store().createSession(alive)
+      await store().deleteExpiredSessions(now)
+      t.equal(await store().findSession(expired.id), undefined)
+      t.strictSame(await store().findSession(alive.id), alive)
+    })
+  })
+}

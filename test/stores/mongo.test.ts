@@ -1,0 +1,129 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { MongoClient } from 'mongodb'
+import t, { type Test } from 'tap'
+import { newId } from '../../src/ids.js'
+import { createMongoStore } from '../../src/stores/mongo.js'
+import type { StoredTurn } from '../../src/stores/store.js'
+import { storeContract } from './contract.js'
+import { aChat, aTurn } from './rows.js'
+
+const uri = process.env.MONGODB_URI
+
+if (!uri) {
+  t.plan(0, 'MONGODB_URI is not set: see test/services')
+} else {
+  /** A database of its own, which goes with the test. */
+  const newDatabase = async (t: Test) => {
+    const client = await new MongoClient(uri).connect()
+    const db = client.db(`test-${newId()}`)
+    t.teardown(async () => {
+      await db.dropDatabase()
+      await client.close(true)
+    })
+    return db
+  }
+
+  t.test('the contract', async (t) => {
+    storeContract(t, async () => createMongoStore(await newDatabase(t), async () => {}))
+  })
+
+  t.test('a message whose reply was lost is given one by its repetition', async (t) => {
+    const db = await newDatabase(t)
+    const store = await createMongoStore(db, async () => {})
+    const chat = aChat()
+    await store.createChat(chat)
+    const turn = aTurn(chat)
+    await store.appendTurn(turn)
+    await db.collection<{ _id: string }>('messages').deleteOne({ _id: turn.reply.id })
+    // Another turn leaves the lost reply's place free.
+    const next = await store.appendTurn(aTurn(chat))
+    t.strictSame([next.message.seq, next.reply.seq], [3, 4])
+    const again = await store.appendTurn(turn)
+    t.strictSame(again, {
+      message: { ...turn.message, seq: 1 },
+      reply: { ...turn.reply, seq: 2 },
+      created: true,
+    })
+    t.equal((await store.findChat(chat.userId, chat.id))?.messageCount, 4)
+  })
+
+  t.test('a deletion that a dead process began is finished', async (t) => {
+    const db = await newDatabase(t)
+    const store = await createMongoStore(db, async () => {})
+    const [retried, left] = [aChat(), aChat()]
+    for (const chat of [retried, left]) {
+      await store.createChat(chat)
+      await store.appendTurn(aTurn(chat))
+      await db
+        .collection<{ _id: string }>('chats')
+        .updateOne({ _id: chat.id }, { $set: { deletedFrom: chat.userId }, $unset: { userId: '' } })
+      t.equal(await store.findChat(chat.userId, chat.id), undefined)
+    }
+    t.equal(await store.deleteChat(retried.userId, retried.id), true, 'by its repetition')
+    t.strictSame(await store.listMessages(retried.id, 10), [])
+    t.equal(await store.deleteChat(retried.userId, retried.id), false)
+
+    await createMongoStore(db, async () => {})
+    t.strictSame(await store.listMessages(left.id, 10), [], 'or at the next start')
+    t.equal(await store.deleteChat(left.userId, left.id), false)
+  })
+
+  t.test('a server that goes away is told as such, and used again when it is back', async (t) => {
+    const { hostname, port } = new URL(uri)
+    const sockets = new Set<Socket>()
+    const proxy = createServer((socket) => {
+      const upstream = connect(Number(port || 27017), hostname)
+      for (const [from, to] of [
+        [socket, upstream],
+        [upstream, socket],
+      ] as const) {
+        sockets.add(from)
+        from.pipe(to)
+        // Either side's end, however it comes, is the other's.
+        from.on('error', () => to.destroy()).on('close', () => to.destroy())
+      }
+    })
+    const cut = async () => {
+      const closed = once(proxy, 'close')
+      proxy.close()
+      for (const socket of sockets) socket.destroy()
+      await closed
+    }
+    proxy.listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    const address = proxy.address() as AddressInfo
+    const client = new MongoClient(`mongodb://127.0.0.1:${address.port}`, {
+      directConnection: true,
+      serverSelectionTimeoutMS: 500,
+    })
+    const db = client.db(`test-${newId()}`)
+    const store = await createMongoStore(db, () => client.close(true))
+    const chat = aChat()
+    await store.createChat(chat)
+
+    await cut()
+    const turn = aTurn(chat)
+    const calls: (() => Promise<unknown>)[] = [
+      () => store.ping(),
+      () => store.findChat(chat.userId, chat.id),
+      () => store.appendTurn(turn),
+    ]
+    for (const call of calls) {
+      await t.rejects(call(), { code: 'STORE_UNAVAILABLE', statusCode: 503, retryable: true })
+    }
+
+    proxy.listen(address.port, '127.0.0.1')
+    await once(proxy, 'listening')
+    const deadline = Date.now() + 10_000
+    let stored: StoredTurn | undefined
+    while (!stored && Date.now() < deadline) {
+      stored = await store.appendTurn(turn).catch(() => undefined)
+    }
+    t.equal(stored?.created, true)
+    t.equal((await store.listMessages(chat.id, 10)).length, 2)
+    await db.dropDatabase()
+    await store.close()
+    await cut()
+  })
+}
