@@ -46,12 +46,14 @@ export default fp(
       lifecycle.closing = true
     })
 
-    fastify.addHook('onResponse', async (request, reply) => {
-      duration.observe(
-        { method: request.method, route: routeOf(request), status: reply.statusCode },
-        reply.elapsedTime / 1000,
-      )
-      if (!request.routeOptions.config.quiet) logFinished(request, reply)
+    fastify.addHook('onRequest', async (request, reply) => {
+      // Fastify's onResponse does not come when the client goes away in the middle.
+      reply.raw.once('close', () => {
+        const { method } = request
+        const status = reply.statusCode
+        duration.observe({ method, route: routeOf(request), status }, reply.elapsedTime / 1000)
+        if (!request.routeOptions.config.quiet) logFinished(request, reply)
+      })
     })
   },
   { name: 'observability' },

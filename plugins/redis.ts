@@ -20,9 +20,7 @@ const refusalLogMs = 60_000
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
-    const cache = config.REDIS_URL
-      ? await connectRedisCache(config.REDIS_URL)
-      : createMemoryCache()
+    const cache = config.REDIS_URL ? await connectRedisCache(config.REDIS_URL) : createMemoryCache()
     fastify.decorate('cache', cache)
     fastify.addHook('onClose', () => cache.close())
     if (!config.REDIS_URL) {
@@ -50,7 +48,8 @@ export default fp(
           return subscriber
         },
         onChange: (state, cause) => {
-          if (state === 'away') log.warn({ reason: reasonOf(cause) }, 'Redis is away: going on without')
+          if (state === 'away')
+            log.warn({ reason: reasonOf(cause) }, 'Redis is away: going on without')
           else log.info('Redis is back')
         },
         onRefused: atMostEvery(refusalLogMs, (cause) => {
@@ -79,7 +78,9 @@ export default fp(
 
 /** ioredis prints errors that nobody hears; what matters of them is told by the breaker. */
 function ignoreErrors(client: Redis, log: FastifyBaseLogger): void {
-  client.on('error', (error) => log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed'))
+  client.on('error', (error) =>
+    log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed'),
+  )
 }
 
 /** Resolves when Redis answers; a refusal (a wrong password, say) is final, absence is waited out. */
@@ -108,7 +109,9 @@ async function answering(client: Redis, timeoutMs: number): Promise<void> {
 }
 
 const isRefusal = (error: unknown) =>
-  error instanceof Error && error.name === 'ReplyError' && !/^(LOADING|MASTERDOWN)/.test(error.message)
+  error instanceof Error &&
+  error.name === 'ReplyError' &&
+  !/^(LOADING|MASTERDOWN)/.test(error.message)
 
 /** A URL without its credentials. */
 function describe(url: string): string {

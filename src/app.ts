@@ -1,7 +1,8 @@
+import type { Server } from 'node:http'
 import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyServerOptions } from 'fastify'
+import Fastify, { type FastifyHttpOptions } from 'fastify'
 import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
 
@@ -11,6 +12,9 @@ declare module 'fastify' {
   }
 }
 
+/** How often connections that have become idle are closed while the server goes down. */
+const idleCheckMs = 20
+
 const root = join(import.meta.dirname, '..')
 
 /**
@@ -18,16 +22,17 @@ const root = join(import.meta.dirname, '..')
  * closes them.
  * @param options the logger, and what else a test changes of Fastify's own.
  */
-export function createApp(config: Config, options: FastifyServerOptions = {}) {
+export function createApp(config: Config, options: FastifyHttpOptions<Server> = {}) {
   const app = Fastify({
     bodyLimit: 1024 * 1024,
     requestTimeout: 30_000,
-    connectionTimeout: 0,
     keepAliveTimeout: 72_000,
     pluginTimeout: config.START_TIMEOUT_MS,
     trustProxy: config.TRUST_PROXY,
     genReqId: () => crypto.randomUUID(),
     exposeHeadRoutes: false,
+    // plugins/observability.ts logs one line a request.
+    disableRequestLogging: true,
     forceCloseConnections: 'idle',
     clientErrorHandler: answerClientError,
     // A URL that cannot be read is refused before any route, and yet answered like any error.
@@ -35,7 +40,14 @@ export function createApp(config: Config, options: FastifyServerOptions = {}) {
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)
+  app.addHook('preClose', async () => closeIdleConnections(app.server))
   app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
   app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
   return app
+}
+
+/** Node closes the connections that are idle when it is told to close, and no later ones. */
+function closeIdleConnections(server: Server): void {
+  const timer = setInterval(() => server.closeIdleConnections(), idleCheckMs)
+  server.once('close', () => clearInterval(timer))
 }

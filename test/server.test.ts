@@ -89,9 +89,7 @@ t.test(
     t.teardown(() => second.end('SIGKILL'))
     const socket = await connect(t, second.url, user.token)
     const heard = record(socket)
-    const [asked] = await Promise.all([
-      socket.timeout(10_000).emitWithAck('join-chat', { chatId: chat.id }),
-    ])
+    const asked = await ask(socket, 'join-chat', { chatId: chat.id })
     for (const { messageId } of asked.active) await heard.message(messageId)
     const { body } = await api(second.url, user.token)<ChatWithMessages>(
       'GET',

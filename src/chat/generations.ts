@@ -139,10 +139,16 @@ export class Generations {
    */
   async send(input: SendInput): Promise<StoredTurn> {
     if (this.#closing) throw new AppError('SHUTTING_DOWN')
-    return this.#accept.accept(input, ({ message, reply }) => {
+    const turn = await this.#accept.accept(input, ({ message, reply }) => {
       this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
-      this.#hold(new LiveReply(reply, { content: '', thinking: '' }))
+      this.#hold(LiveReply.queued(reply))
     })
+    // Stored by a call that never heard so from the store: nobody else would run it.
+    const { reply } = turn
+    if (reply.status === 'queued' && reply.owner === this.#state.owner) {
+      this.#hold(LiveReply.queued(reply))
+    }
+    return turn
   }
 
   /**
@@ -289,6 +295,7 @@ export class Generations {
   }
 
   #hold(reply: LiveReply): void {
+    if (this.#held.has(reply.id)) return
     this.#held.set(reply.id, reply)
     this.#queue.enqueue(reply)
     if (this.#closing) this.#interrupt(reply, 'released')

@@ -34,12 +34,13 @@ class GrowingText {
     this.#pending += delta
   }
 
-  /** Announces what came since, and answers with it. */
+  /** Announces one slice of what came since, and answers with it. */
   flush(): { offset: number; delta: string } {
-    const frame = { offset: this.announced.length, delta: this.#pending }
-    this.announced += this.#pending
-    this.#pending = ''
-    return frame
+    const offset = this.announced.length
+    const delta = sliceOf(this.#pending, 0)
+    this.#pending = delta.length === this.#pending.length ? '' : this.#pending.slice(delta.length)
+    this.announced += delta
+    return { offset, delta }
   }
 }
 
@@ -88,6 +89,11 @@ export class LiveReply {
       resolveEnd = resolve
     })
     this.#resolveEnd = resolveEnd
+  }
+
+  /** A reply that has yet to begin. */
+  static queued(row: MessageRow): LiveReply {
+    return new LiveReply(row, { content: '', thinking: '' })
   }
 
   get epoch(): number {
@@ -142,10 +148,10 @@ export class LiveReply {
   /** Announces what is pending: thinking first, as a model thinks before it speaks. */
   *flush(): Generator<MessageChunk> {
     const { chatId, id: messageId, epoch } = this
-    if (this.thinking.hasPending) {
+    while (this.thinking.hasPending) {
       yield { chatId, messageId, epoch, ...this.thinking.flush(), thinking: true }
     }
-    if (this.text.hasPending) {
+    while (this.text.hasPending) {
       this.#lastFrame = { chatId, messageId, epoch, ...this.text.flush() }
       yield this.#lastFrame
     }

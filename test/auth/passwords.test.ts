@@ -36,7 +36,10 @@ t.test('an unknown account takes as long as a wrong password', async (t) => {
   }
   const known = await time(hash)
   const unknown = await time(undefined)
-  t.ok(unknown > known / 2 && unknown < known * 2, `${known.toFixed(1)} and ${unknown.toFixed(1)} ms`)
+  t.ok(
+    unknown > known / 2 && unknown < known * 2,
+    `${known.toFixed(1)} and ${unknown.toFixed(1)} ms`,
+  )
 })
 
 t.test('many hashes leave threads to the file system', async (t) => {

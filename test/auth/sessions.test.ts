@@ -51,8 +51,7 @@ async function setUp(t: Test) {
       time += ms
     },
     looks: () => looks,
-    register: () =>
-      sessions.register({ username: 'Ada', email: 'Ada@example.org', password }),
+    register: () => sessions.register({ username: 'Ada', email: 'Ada@example.org', password }),
   }
 }
 
@@ -227,9 +226,7 @@ t.test('guesses at once get no further than guesses one by one', async (t) => {
 t.test('many right logins at once are all let in', async (t) => {
   const { sessions, register } = await setUp(t)
   await register()
-  await Promise.all(
-    Array.from({ length: 30 }, () => sessions.login({ username: 'Ada', password })),
-  )
+  await Promise.all(Array.from({ length: 30 }, () => sessions.login({ username: 'Ada', password })))
 })
 
 t.test('of two registrations that share one name at most one is there', async (t) => {

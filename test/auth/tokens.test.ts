@@ -95,14 +95,23 @@ t.test('access tokens', async (t) => {
   })
 
   t.test('that have expired say so', async (t) => {
-    const { status, body } = await profile(sign(header, { ...claims, iat: now - 20, exp: now - 10 }))
+    const { status, body } = await profile(
+      sign(header, { ...claims, iat: now - 20, exp: now - 10 }),
+    )
     t.equal(status, 401)
     t.equal(body.code, 'TOKEN_EXPIRED')
   })
 
   t.test('are wanted in the Authorization header, as Bearer', async (t) => {
     const call = api(url)
-    const bad = ['', 'Bearer', 'Bearer ', user.token, `Basic ${user.token}`, `Bearer ${user.token} x`]
+    const bad = [
+      '',
+      'Bearer',
+      'Bearer ',
+      user.token,
+      `Basic ${user.token}`,
+      `Bearer ${user.token} x`,
+    ]
     t.equal((await call('GET', '/api/auth/profile')).status, 401)
     for (const authorization of bad) {
       const { status } = await call('GET', '/api/auth/profile', undefined, { authorization })

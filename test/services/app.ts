@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import type { FastifyServerOptions } from 'fastify'
 import type { SignedIn } from '../../schemas/auth.js'
 import { createApp } from '../../src/app.js'
 import { parseConfig } from '../../src/config.js'
@@ -50,7 +49,7 @@ export async function startApp(
   t: Teardown,
   overrides: Readonly<Record<string, string>> = {},
   prepare: (app: ReturnType<typeof createApp>) => void = () => {},
-  options: FastifyServerOptions = {},
+  options: Parameters<typeof createApp>[1] = {},
 ) {
   const dataDir = overrides.DATA_DIR ?? (await mkdtemp(join(tmpdir(), 'chat-test-')))
   const config = parseConfig({
