@@ -66,7 +66,6 @@ function logFinished(request: FastifyRequest, reply: FastifyReply): void {
       route: routeOf(request),
       status: reply.statusCode,
       ms: Math.round(reply.elapsedTime * 10) / 10,
-      requestId: request.id,
       // Unset where no token is asked for, whatever its type says.
       userId: request.session?.userId,
       // The client went away before the answer's end.

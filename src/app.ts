@@ -32,7 +32,10 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     genReqId: () => crypto.randomUUID(),
     exposeHeadRoutes: false,
     // plugins/observability.ts logs one line a request.
-    disableRequestLogging: true,
+    logController: new Fastify.LogController({
+      disableRequestLogging: true,
+      requestIdLogLabel: 'requestId',
+    }),
     forceCloseConnections: 'idle',
     clientErrorHandler: answerClientError,
     // A URL that cannot be read is refused before any route, and yet answered like any error.
