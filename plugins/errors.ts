@@ -59,9 +59,9 @@ function asAppError(error: FastifyError): AppError {
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { statusCode, code, message, replyId, retryAfter } = error
-  if (statusCode >= 500) request.log.error({ err: error, requestId: request.id }, 'request failed')
+  if (statusCode >= 500) request.log.error({ err: error }, 'request failed')
   // Messages may quote a request, so none of them is logged.
-  else request.log.debug({ code, requestId: request.id }, 'request refused')
+  else request.log.debug({ code }, 'request refused')
   reply.code(statusCode).header('X-Request-Id', request.id)
   if (retryAfter !== undefined) reply.header('Retry-After', retryAfter)
   if (statusCode === 401) reply.header('WWW-Authenticate', 'Bearer')

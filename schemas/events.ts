@@ -55,8 +55,8 @@ export const ActiveReply = Model(
 )
 export type ActiveReply = Static<typeof ActiveReply>
 
-export const ChatEvent = Model('ChatEvent', Type.Object({ chat: Chat }))
-export type ChatEvent = Static<typeof ChatEvent>
+const ChatEvent = Model('ChatEvent', Type.Object({ chat: Chat }))
+type ChatEvent = Static<typeof ChatEvent>
 
 /** Each event that the server sends, with its payload. */
 export interface ServerEvents {

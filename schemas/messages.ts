@@ -52,7 +52,7 @@ export const MessageInput = Model(
 )
 export type MessageInput = Static<typeof MessageInput>
 
-export const messageStatuses = [
+const messageStatuses = [
   'queued',
   'streaming',
   'complete',

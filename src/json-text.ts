@@ -76,7 +76,6 @@ function refuse(what: string): never {
   throw new AppError('VALIDATION_FAILED', { message: `The request must not hold ${what}.` })
 }
 
-/** @throws AppError BAD_TEXT when `text` holds NUL or a lone surrogate. */
-export function assertText(text: string): void {
+function assertText(text: string): void {
   if (text.includes('\0') || /\p{Surrogate}/u.test(text)) throw new AppError('BAD_TEXT')
 }

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { parseConfig } from './config.js'
@@ -10,6 +11,8 @@ function refuse(error: unknown): never {
 }
 
 async function start(): Promise<void> {
+  // What the environment says already is not replaced.
+  if (existsSync('.env')) process.loadEnvFile('.env')
   const config = parseConfig(process.env)
   const app = createApp(config, { logger: loggerOptions(config) })
   closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {

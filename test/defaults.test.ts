@@ -42,7 +42,9 @@ t.test('a request that never ends is cut off', async (t) => {
     http: { connectionsCheckingInterval: 100, headersTimeout: 200 },
   })
   const slow = connectTcp(Number(new URL(url).port), '127.0.0.1')
-  slow.write('POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{')
+  slow.write(
+    'POST /api/auth/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{',
+  )
   const [answer] = await once(slow, 'data')
   t.match(String(answer), /^HTTP\/1.1 408 /)
   await once(slow, 'close')

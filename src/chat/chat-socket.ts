@@ -2,7 +2,7 @@ import type { DefaultEventsMap, Server, Socket } from 'socket.io'
 import type { ServerEvents } from '../../schemas/events.js'
 
 /** What a socket's handshake proved. */
-export interface SocketData {
+interface SocketData {
   userId: string
   sessionId: string
 }

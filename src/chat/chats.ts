@@ -15,7 +15,7 @@ interface Page {
 }
 
 /** The page size whose first page is cached: what clients ask for that do not say. */
-export const usualChatPage = 20
+const usualChatPage = 20
 
 interface Generations {
   send(input: SendInput): Promise<StoredTurn>

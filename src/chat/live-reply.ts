@@ -6,7 +6,7 @@ import type { Place } from './fair-queue.js'
 export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
 
 /** A frame of a reply's text or thinking, at most this many UTF-16 units long. */
-export const sliceUnits = 64 * 1024
+const sliceUnits = 64 * 1024
 
 /** One kind of a reply's text: what was announced, and what came since. */
 class GrowingText {

@@ -13,7 +13,7 @@ import type { MessageRow, ReplyChange, Store } from '../stores/store.js'
  * as it expects has won; everybody else learns that it lost and says nothing to anyone.
  */
 
-export type EndStatus = 'complete' | 'stopped' | 'interrupted' | 'error'
+type EndStatus = 'complete' | 'stopped' | 'interrupted' | 'error'
 
 const endsFrom: Readonly<Record<EndStatus, readonly MessageStatus[]>> = {
   complete: ['streaming'],

@@ -41,7 +41,7 @@ export interface ChatRow {
   updatedAt: Date
 }
 
-export type ChatPatch = Partial<Pick<ChatRow, 'title' | 'model' | 'system' | 'options'>>
+type ChatPatch = Partial<Pick<ChatRow, 'title' | 'model' | 'system' | 'options'>>
 
 export interface MessageRow {
   id: string

@@ -225,7 +225,9 @@ t.test('messages', async (t) => {
     await Promise.all(
       faults.map(async ([fault, status, code]) => {
         const chatId = await newChat()
-        const answer = await call<ApiError>('POST', messages(chatId), { content: `fault=${fault} after=0` })
+        const answer = await call<ApiError>('POST', messages(chatId), {
+          content: `fault=${fault} after=0`,
+        })
         t.match(answer, { status, body: { code, replyId: String, statusCode: status } }, fault)
         const { body } = await call<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
         t.match(body.messages, [

