@@ -2,10 +2,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import fastifyRedis from '@fastify/redis'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Redis } from 'ioredis'
+import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import type { Cache } from '../src/cache/cache.js'
 import { createMemoryCache } from '../src/cache/memory.js'
-import { createRedisCache } from '../src/cache/redis.js'
+import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
+import { redisUrls } from '../src/config.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -16,7 +17,19 @@ declare module 'fastify' {
 
 const refusalLogMs = 60_000
 
-/** The cache: Redis when REDIS_URL is set, else the process's own memory. */
+const retryStrategy = (attempt: number) => Math.min(attempt * 100, 1000)
+
+/** For each connection. */
+const nodeOptions: RedisOptions = {
+  connectTimeout: 2000,
+  commandTimeout: 250,
+  // A connection on which nothing comes back is given up, and made anew.
+  socketTimeout: 3000,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+}
+
+/** The cache: Redis, or a cluster of them, when REDIS_URL is set, else the process's own memory. */
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
@@ -43,7 +56,10 @@ export default fp(
       log.info(`cache: Redis at ${address}; unset REDIS_URL to use this process’s memory`)
       return createRedisCache(client, {
         connectSubscriber: () => {
-          const subscriber = client.duplicate({ autoResubscribe: false })
+          const subscriber =
+            client instanceof Cluster
+              ? client.duplicate()
+              : client.duplicate({ autoResubscribe: false })
           ignoreErrors(subscriber, log)
           return subscriber
         },
@@ -58,17 +74,17 @@ export default fp(
       })
     }
 
-    function connect(url: string): Redis {
-      const client = new Redis(url, {
-        connectTimeout: 2000,
-        commandTimeout: 250,
-        // A connection on which nothing comes back is given up, and made anew.
-        socketTimeout: 3000,
-        enableOfflineQueue: false,
-        autoResendUnfulfilledCommands: false,
-        maxRetriesPerRequest: 0,
-        retryStrategy: (attempt) => Math.min(attempt * 100, 1000),
-      })
+    function connect(text: string): RedisClient {
+      const urls = redisUrls(text)
+      const client =
+        urls.length > 1
+          ? new Cluster(urls, {
+              enableOfflineQueue: false,
+              clusterRetryStrategy: retryStrategy,
+              // The nodes that it tells of are reached as the first that is named here.
+              redisOptions: { ...nodeOptions, ...credentialsOf(urls[0]) },
+            })
+          : new Redis(text, { ...nodeOptions, enableOfflineQueue: false, retryStrategy })
       ignoreErrors(client, log)
       return client
     }
@@ -77,14 +93,14 @@ export default fp(
 )
 
 /** ioredis prints errors that nobody hears; what matters of them is told by the breaker. */
-function ignoreErrors(client: Redis, log: FastifyBaseLogger): void {
+function ignoreErrors(client: RedisClient, log: FastifyBaseLogger): void {
   client.on('error', (error) =>
     log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed'),
   )
 }
 
 /** Resolves when Redis answers; a refusal (a wrong password, say) is final, absence is waited out. */
-async function answering(client: Redis, timeoutMs: number): Promise<void> {
+async function answering(client: RedisClient, timeoutMs: number): Promise<void> {
   const deadline = Date.now() + timeoutMs
   let last: unknown
   client.on('error', remember)
@@ -104,7 +120,8 @@ async function answering(client: Redis, timeoutMs: number): Promise<void> {
   }
 
   function remember(error: unknown): void {
-    last = error
+    // A cluster's own error says only that no node would do.
+    last = (error instanceof Error && 'lastNodeError' in error && error.lastNodeError) || error
   }
 }
 
@@ -113,10 +130,23 @@ const isRefusal = (error: unknown) =>
   error.name === 'ReplyError' &&
   !/^(LOADING|MASTERDOWN)/.test(error.message)
 
-/** A URL without its credentials. */
-function describe(url: string): string {
-  const { protocol, host, pathname } = new URL(url)
-  return `${protocol}//${host}${pathname}`
+function credentialsOf(text: string | undefined): RedisOptions {
+  const { protocol, username, password } = new URL(text ?? '')
+  return {
+    ...(username && { username: decodeURIComponent(username) }),
+    ...(password && { password: decodeURIComponent(password) }),
+    ...(protocol === 'rediss:' && { tls: {} }),
+  }
+}
+
+/** The URLs without their credentials. */
+function describe(text: string): string {
+  return redisUrls(text)
+    .map((url) => {
+      const { protocol, host, pathname } = new URL(url)
+      return `${protocol}//${host}${pathname}`
+    })
+    .join(',')
 }
 
 function reasonOf(error: unknown): string {

@@ -7,8 +7,7 @@ export const ServiceStatus = Model(
 )
 export type ServiceStatus = Static<typeof ServiceStatus>
 
-export const ServiceHealth = Model('ServiceHealth', Type.Object({ status: ServiceStatus }))
-export type ServiceHealth = Static<typeof ServiceHealth>
+const ServiceHealth = Model('ServiceHealth', Type.Object({ status: ServiceStatus }))
 
 export const HealthStatus = Model(
   'HealthStatus',

@@ -34,6 +34,23 @@ const url =
     return value
   }
 
+/** Each URL of a REDIS_URL: one of a single Redis, several of a cluster. */
+export const redisUrls = (value: string) =>
+  value.split(/,(?=rediss?:\/\/)/).map((part) => part.trim())
+
+const redis = (value: string) => {
+  const urls = redisUrls(value)
+  const isRedis = urls.every((part) => URL.canParse(part) && /^rediss?:\/\/./.test(part))
+  // A cluster has no databases to choose from.
+  if (!isRedis || (urls.length > 1 && urls.some((part) => new URL(part).pathname.length > 1))) {
+    throw new Error(
+      'wants a URL that begins with redis:// or rediss://, or for a cluster several of ' +
+        'redis://host:port, separated by commas',
+    )
+  }
+  return value
+}
+
 const origins = (value: string) =>
   value.split(',').map((part) => {
     const origin = part.trim()
@@ -88,7 +105,7 @@ export const settings = {
   ),
   DATA_DIR: setting('./data', text(/^[^\0]+$/, 'a directory')),
   MONGODB_URI: optional(url('mongodb:', 'mongodb+srv:')),
-  REDIS_URL: optional(url('redis:', 'rediss:')),
+  REDIS_URL: optional(redis),
   OLLAMA_API_URL: optional(url('http:', 'https:')),
   JWT_SECRET: optional(text(/^.+$/s, 'a secret')),
   JWT_EXPIRES_IN: setting('1h', duration),

@@ -13,7 +13,7 @@ t.test('the example, the parser and the README’s table name the same variables
     t.ok(line[1]?.startsWith('# '), `${line[2]} is described`)
   }
   const readme = readFileSync(join(root, 'README.md'), 'utf8')
-  t.same([...readme.matchAll(/^\| `([A-Z_0-9]+)` \|/gm)].map((match) => match[1]).sort(), names)
+  t.same([...readme.matchAll(/^\| `([A-Z_0-9]+)` +\|/gm)].map((match) => match[1]).sort(), names)
   t.ok(example.includes(`JWT_SECRET=${exampleSecret}`))
 })
 

@@ -31,7 +31,7 @@ t.test('the README’s first conversation is true', async (t) => {
 t.test('the README’s conversation over a socket is true', async (t) => {
   const { url } = await startApp(t)
   const code = block('js')
-  t.ok(code.trim().split('\n').length <= 20, 'it is short')
+  t.ok(code.trim().split('\n').length <= 15, 'it is short')
   // Inside the checkout, so that it finds socket.io-client.
   const file = join(root, 'dist', `readme-${process.pid}.mjs`)
   await writeFile(file, code)

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import type { Redis } from 'ioredis'
+import type { Cluster, Redis } from 'ioredis'
 import { Breaker, within } from './breaker.js'
 import type { Cache } from './cache.js'
 import { createMemoryCache } from './memory.js'
 
+export type RedisClient = Redis | Cluster
+
 interface RedisCacheOptions {
   /** Opens a connection for subscriptions alone; called once, at the first. */
-  connectSubscriber: () => Redis
+  connectSubscriber: () => RedisClient
   /** Hears once of each change: whether Redis answers. */
   onChange: (state: 'away' | 'back', cause?: unknown) => void
   /** Hears of a command that Redis refused, out of memory, say. */
@@ -20,7 +22,7 @@ const heartbeatMs = 5000
 const maxLostDeletions = 10_000
 
 /** Counts atomically and starts the window with its first event. */
-async function countInRedis(client: Redis, key: string, windowMs: number, events: number) {
+async function countInRedis(client: RedisClient, key: string, windowMs: number, events: number) {
   if (events === 0) {
     const [count, ttl] = await Promise.all([client.get(key), client.pttl(key)])
     return { count: Number(count), resetMs: ttl > 0 ? ttl : windowMs }
@@ -42,7 +44,7 @@ async function countInRedis(client: Redis, key: string, windowMs: number, events
  * written is forgotten, counters and news fall back to this process.
  * @param client connected, without an offline queue.
  */
-export function createRedisCache(client: Redis, options: RedisCacheOptions): Cache {
+export function createRedisCache(client: RedisClient, options: RedisCacheOptions): Cache {
   const local = createMemoryCache()
   const origin = randomUUID()
   // What could not be deleted would come back with Redis, out of date.
@@ -51,9 +53,13 @@ export function createRedisCache(client: Redis, options: RedisCacheOptions): Cac
     timeoutMs: operationTimeoutMs,
     retryMs,
     probe: async () => {
-      const keys = [...lostDeletions]
-      await (keys.length > 0 ? client.unlink(keys) : client.ping())
-      for (const key of keys) lostDeletions.delete(key)
+      await client.ping()
+      // One by one: the keys of one command must not lie on several of a cluster's nodes.
+      const unlinks = Array.from(lostDeletions, async (key) => {
+        await client.unlink(key)
+        lostDeletions.delete(key)
+      })
+      await Promise.all(unlinks)
     },
     isAnswer: (error) => error instanceof Error && error.name === 'ReplyError',
     onChange: options.onChange,
@@ -118,12 +124,12 @@ export function createRedisCache(client: Redis, options: RedisCacheOptions): Cac
 
 /** The channels heard over a connection of their own, again after each time it was lost. */
 function createSubscriptions(
-  connect: () => Redis,
+  connect: () => RedisClient,
   onMessage: (channel: string, message: string) => void,
 ) {
   const listenersOf = new Map<string, number>()
   let heartbeat: NodeJS.Timeout | undefined
-  let opened: { connection: Redis; firstReady: Promise<void> } | undefined
+  let opened: { connection: RedisClient; firstReady: Promise<void> } | undefined
 
   function open() {
     const connection = connect()

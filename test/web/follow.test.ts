@@ -154,7 +154,8 @@ t.test('gives up after a bounded number of tries', async (t) => {
     globalThis.setTimeout = wait
   })
   globalThis.setTimeout = Object.assign(
-    (run: () => void, ms?: number) => wait(run, (ms ?? 0) <= 8000 ? 0 : ms),
+    (run: (...args: unknown[]) => void, ms = 0, ...args: unknown[]) =>
+      wait(run, ms <= 8000 ? 0 : ms, ...args),
     wait,
   )
   const { requests, follow } = await serve(t, (_request, response) => response.writeHead(503).end())
