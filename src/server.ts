@@ -20,6 +20,8 @@ async function start(): Promise<void> {
     else app.log.info({ signal }, 'going down')
     await app.close()
   })
+  // A write past a quota is an error of that write; unheard, this signal would end the process.
+  process.on('SIGXFSZ', () => app.log.warn('a file may not grow further: its size is limited'))
   const giveUp = setTimeout(() => {
     refuse(
       new Error(

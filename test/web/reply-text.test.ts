@@ -204,4 +204,5 @@ t.test(`whatever becomes of the frames, the text is right (SEED=${seed})`, async
     reply.message(server.message())
     if (reply.text !== server.text) t.fail(`round ${round}, by its message`, { seed })
   }
+  t.ok(t.passing())
 })

@@ -1,0 +1,48 @@
+import { spawn } from 'node:child_process'
+import { appendFile, cp, mkdtemp, rm, symlink } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import t from 'tap'
+
+const root = join(import.meta.dirname, '../..')
+const code = ['src', 'plugins', 'routes', 'schemas', 'web', 'test', 'package.json', 'tsconfig.json']
+
+t.test('npm run dev serves, and restarts on a change', async (t) => {
+  const copy = await mkdtemp(join(tmpdir(), 'chat-dev-'))
+  t.teardown(() => rm(copy, { recursive: true, force: true }))
+  for (const name of code) await cp(join(root, name), join(copy, name), { recursive: true })
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
+
+  const child = spawn('npm', ['run', 'dev'], {
+    cwd: copy,
+    env: { PATH: process.env.PATH, HOME: copy, PORT: '0' },
+    // A group of its own: it is ended as a terminal ends it.
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const lines = createInterface({ input: child.stdout })
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  t.teardown(async () => {
+    if (child.pid && child.exitCode === null) process.kill(-child.pid, 'SIGINT')
+    await ended
+  })
+  const printed = (text: string) =>
+    new Promise<void>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`not printed: ${text}`)), 90_000)
+      lines.on('line', function look(line) {
+        if (!line.includes(text)) return
+        clearTimeout(timer)
+        lines.off('line', look)
+        resolve()
+      })
+    })
+
+  const watching = printed('Watching for file changes')
+  await printed('Server listening')
+  await watching
+  const again = printed('Server listening')
+  await appendFile(join(copy, 'src/ids.ts'), '\nexport const changed = true\n')
+  await again
+  t.pass('it listens again')
+})
