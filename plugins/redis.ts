@@ -6,12 +6,15 @@ import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import type { Cache } from '../src/cache/cache.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
+import { createStreamLog, type StreamLog } from '../src/cache/stream-log.js'
 import { redisUrls } from '../src/config.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
+    /** The text of running replies, where servers share it. */
+    streamLog: StreamLog | undefined
   }
 }
 
@@ -33,14 +36,16 @@ const nodeOptions: RedisOptions = {
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
-    const cache = config.REDIS_URL ? await connectRedisCache(config.REDIS_URL) : createMemoryCache()
+    const shared = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
+    const cache = shared?.cache ?? createMemoryCache()
     fastify.decorate('cache', cache)
+    fastify.decorate('streamLog', shared?.streamLog)
     fastify.addHook('onClose', () => cache.close())
-    if (!config.REDIS_URL) {
+    if (!shared) {
       log.info('cache: this process’s memory; set REDIS_URL to share it between servers by Redis')
     }
 
-    async function connectRedisCache(url: string): Promise<Cache> {
+    async function connectRedis(url: string) {
       const address = describe(url)
       const client = connect(url)
       try {
@@ -54,7 +59,7 @@ export default fp(
       }
       await fastify.register(fastifyRedis, { client })
       log.info(`cache: Redis at ${address}; unset REDIS_URL to use this process’s memory`)
-      return createRedisCache(client, {
+      const cache = createRedisCache(client, {
         connectSubscriber: () => {
           const subscriber =
             client instanceof Cluster
@@ -72,6 +77,7 @@ export default fp(
           log.warn({ reason: reasonOf(cause) }, 'Redis refused a command')
         }),
       })
+      return { cache, streamLog: createStreamLog(client, cache.run) }
     }
 
     function connect(text: string): RedisClient {

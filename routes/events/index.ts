@@ -10,6 +10,7 @@ export default async function events(fastify: FastifyInstance) {
     payload: JoinChat,
     handle: async ({ chatId, ...asked }, socket) => {
       await chats.find(socket.data.userId, chatId)
+      await audience.listen(socket, chatId)
       const look = await generations.look(socket.data.userId, chatId, asked)
       // In one turn: what is answered and what is heard from now on fit together.
       return () => {
@@ -35,6 +36,7 @@ export default async function events(fastify: FastifyInstance) {
     handle: async ({ clientMessageId, ...message }, socket) => {
       const { userId } = socket.data
       await chats.find(userId, message.chatId)
+      await audience.listen(socket, message.chatId)
       audience.join(socket, message.chatId)
       return turns.present(await chats.send({ userId, ...message, key: clientMessageId }))
     },

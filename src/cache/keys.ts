@@ -17,3 +17,16 @@ export const deterministicReplyKey = (request: string) => ({
   key: `${prefix}:reply:${request}`,
   ttlMs: 24 * 60 * minute,
 })
+
+/** What servers tell each other: of a chat, of a user's chats, of a reply's text, and all of them. */
+export const chatChannel = (chatId: string) => `${prefix}:chat:${chatId}`
+export const userChannel = (userId: string) => `${prefix}:user:${userId}`
+export const replyChannel = (messageId: string) => `${prefix}:frames:${messageId}`
+export const serversChannel = `${prefix}:servers`
+
+/** The stream log of one run of a reply; once it has ended it only keeps a late owner out. */
+export const streamLogKey = (messageId: string, epoch: number) => ({
+  key: `${prefix}:s:{${messageId}}:${epoch}`,
+  ttlMs: 6 * 60 * minute,
+  endedTtlMs: minute,
+})

@@ -6,6 +6,11 @@ import { createMemoryCache } from './memory.js'
 
 export type RedisClient = Redis | Cluster
 
+export interface RedisCache extends Cache {
+  /** Runs a command of another kind; resolves with undefined when Redis is away or refuses it. */
+  run<T>(operation: () => Promise<T>): Promise<T | undefined>
+}
+
 interface RedisCacheOptions {
   /** Opens a connection for subscriptions alone; called once, at the first. */
   connectSubscriber: () => RedisClient
@@ -44,7 +49,7 @@ async function countInRedis(client: RedisClient, key: string, windowMs: number, 
  * written is forgotten, counters and news fall back to this process.
  * @param client connected, without an offline queue.
  */
-export function createRedisCache(client: RedisClient, options: RedisCacheOptions): Cache {
+export function createRedisCache(client: RedisClient, options: RedisCacheOptions): RedisCache {
   const local = createMemoryCache()
   const origin = randomUUID()
   // What could not be deleted would come back with Redis, out of date.
@@ -71,6 +76,8 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
   })
 
   return {
+    run: (operation) => breaker.run(operation),
+
     async ping() {
       await within(operationTimeoutMs, client.ping())
     },

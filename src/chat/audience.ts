@@ -2,6 +2,7 @@ import type { ServerEvents } from '../../schemas/events.js'
 import type { ChatServer, ChatSocket } from './chat-socket.js'
 import type { ChatEventName, HubListener, UserEventName } from './hub.js'
 import { Laggard, type LiveReplies } from './laggard.js'
+import type { OtherServers } from './other-servers.js'
 
 const chatRoom = (chatId: string) => `chat:${chatId}`
 const userRoom = (userId: string) => `user:${userId}`
@@ -17,17 +18,35 @@ const pumpEveryMs = 20
  */
 export class Audience implements HubListener {
   readonly #laggards = new Map<string, Laggard>()
+  /** What each socket has this server listen to, with the ways to stop. */
+  readonly #listening = new Map<string, Map<string, Promise<() => void>>>()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
     private readonly io: ChatServer,
     private readonly replies: LiveReplies,
+    private readonly others: Pick<OtherServers, 'listenToChat' | 'listenToUser'>,
   ) {}
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
-    void socket.join([userRoom(socket.data.userId), sessionRoom(socket.data.sessionId)])
-    socket.once('disconnect', () => this.#laggards.delete(socket.id))
+    const { userId, sessionId } = socket.data
+    void socket.join([userRoom(userId), sessionRoom(sessionId)])
+    const listening = new Map([[userRoom(userId), this.others.listenToUser(userId)]])
+    this.#listening.set(socket.id, listening)
+    socket.once('disconnect', () => {
+      this.#laggards.delete(socket.id)
+      this.#listening.delete(socket.id)
+      for (const room of listening.keys()) stopListening(listening, room)
+    })
+  }
+
+  /** Resolves when this server hears what others say in a chat that a socket is about to join. */
+  async listen(socket: ChatSocket, chatId: string): Promise<void> {
+    const listening = this.#listening.get(socket.id)
+    const room = chatRoom(chatId)
+    if (listening && !listening.has(room)) listening.set(room, this.others.listenToChat(chatId))
+    await listening?.get(room)
   }
 
   /** Lets a socket hear a chat from now on. */
@@ -39,7 +58,10 @@ export class Audience implements HubListener {
 
   leave(socket: ChatSocket, chatId: string): void {
     this.#laggards.get(socket.id)?.leave(chatId)
-    void socket.leave(chatRoom(chatId))
+    const room = chatRoom(chatId)
+    void socket.leave(room)
+    const listening = this.#listening.get(socket.id)
+    if (listening) stopListening(listening, room)
   }
 
   /** Closes every socket of a session that ended. */
@@ -101,4 +123,10 @@ export class Audience implements HubListener {
     clearInterval(this.#pump)
     this.#laggards.clear()
   }
+}
+
+function stopListening(listening: Map<string, Promise<() => void>>, room: string): void {
+  const entered = listening.get(room)
+  listening.delete(room)
+  void entered?.then((leave) => leave())
 }

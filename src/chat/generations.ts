@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { ActiveReply } from '../../schemas/events.js'
 import type { Cache } from '../cache/cache.js'
+import { serversChannel } from '../cache/keys.js'
+import type { StreamLog } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
@@ -13,12 +15,19 @@ import { Flusher } from './flusher.js'
 import { followEnded, followLive, type Position, resumeOffset, type StreamEvent } from './follow.js'
 import type { Hub } from './hub.js'
 import { Keeper } from './keeper.js'
+import { keptText } from './kept-text.js'
 import { type Interruption, LiveReply } from './live-reply.js'
+import { LogWriter } from './log-writer.js'
+import { Mirrors, type ServerNews } from './mirrors.js'
+import { noOtherServers, type OtherServers } from './other-servers.js'
+import { Outbox } from './outbox.js'
+import { Peers } from './peers.js'
 import { presentMessage, presentStart } from './present.js'
 import { hasEnded, ReplyState } from './reply-state.js'
 import { Runner } from './runner.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
+import { within } from './within.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
@@ -41,6 +50,8 @@ export interface GenerationSettings {
 interface Services {
   store: Store
   cache: Cache
+  /** Where several servers are one system. */
+  streamLog?: StreamLog | undefined
   client: OllamaClient
   catalogue: ModelCatalogue
   hub: Hub
@@ -62,14 +73,21 @@ export class Generations {
   readonly #takeover: Takeover
   readonly #runner: Runner
   readonly #accept: Accept
-  readonly #leaseMs: number
+  readonly #lookEveryMs: number
+  readonly #outbox: Outbox | undefined
+  readonly #logWriter: LogWriter | undefined
+  readonly #others: OtherServers
+  readonly #peers: Peers | undefined
+  #leave: (() => Promise<void>) | undefined
   #closing = false
 
   constructor(services: Services, settings: GenerationSettings) {
     const { store, cache, client, catalogue, hub, log } = services
-    const { maxConcurrent, userMaxConcurrent, queueMax, leaseMs } = settings
+    const { maxConcurrent, userMaxConcurrent, queueMax } = settings
+    // A dead server's replies are found within LEASE_MS: the lease, and a look.
+    const leaseMs = settings.leaseMs * 0.9
+    this.#lookEveryMs = settings.leaseMs * 0.1
     this.#services = services
-    this.#leaseMs = leaseMs
     const state = new ReplyState(store, newId(), leaseMs)
     const estimate = new TokenEstimate()
     this.#state = state
@@ -101,10 +119,21 @@ export class Generations {
       log,
     })
     this.#accept = new Accept(store, state, catalogue, estimate, () => this.#queue.reserve())
+    const { streamLog } = services
+    this.#others = noOtherServers
+    if (streamLog) {
+      const peers = new Peers(cache, state.owner)
+      const parts = { store, hub, peers, log: streamLog, held: this.#held, warnings: log }
+      this.#logWriter = new LogWriter(streamLog)
+      this.#outbox = new Outbox(peers, this.#logWriter, this.#held)
+      this.#others = new Mirrors(parts)
+      this.#peers = peers
+    }
     this.#takeover = new Takeover(
       store,
       state,
       catalogue,
+      streamLog,
       hub,
       this.#held,
       (reply) => this.#hold(reply),
@@ -116,20 +145,27 @@ export class Generations {
     return { waiting: this.#queue.waitingCount, running: this.#queue.runningCount }
   }
 
-  /** A reply that this process holds. */
+  /** A reply that runs or waits, here or, where somebody here listens to its chat, elsewhere. */
   live(messageId: string): LiveReply | undefined {
-    return this.#held.get(messageId)
+    return this.#held.get(messageId) ?? this.#others.live(messageId)
   }
 
-  /** The replies of a chat that this process holds. */
+  /** The live replies of a chat. */
   liveOfChat(chatId: string): LiveReply[] {
-    return [...this.#held.values()].filter((reply) => reply.chatId === chatId && !reply.isOver)
+    return [...this.#heldOfChat(chatId), ...this.#others.liveOfChat(chatId)]
+  }
+
+  /** The other servers, to be listened to. */
+  get others(): Pick<OtherServers, 'listenToChat' | 'listenToUser'> {
+    return this.#others
   }
 
   /** Takes up what a process before this one left unfinished, and begins to keep. */
   async start(): Promise<void> {
     this.#keeper.start()
-    await this.#takeover.start(this.#leaseMs / 2)
+    if (this.#outbox) this.#services.hub.listen(this.#outbox)
+    this.#leave = await this.#peers?.hear<ServerNews>(serversChannel, (news) => this.#hear(news))
+    await this.#takeover.start(this.#lookEveryMs)
   }
 
   /**
@@ -159,32 +195,19 @@ export class Generations {
   async stop(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
     const row = await this.#find(userId, chatId, messageId)
     if (hasEnded(row)) return row
-    const reply = this.#held.get(messageId)
-    if (reply) {
-      this.#interrupt(reply, 'stopped')
-      const ended = await within(reply.end, stopTimeoutMs)
-      if (ended) return ended
-      if (!reply.isOver) throw new AppError('STORE_UNAVAILABLE')
-    } else {
-      const ended = await this.#state.end(row, { status: 'stopped' })
-      if (ended) {
-        this.#services.hub.toChat(chatId, 'message', presentMessage(ended))
-        return ended
-      }
-    }
-    return this.#find(userId, chatId, messageId)
+    return (await this.#stop(row)) ?? this.#find(userId, chatId, messageId)
   }
 
-  /** Stops every reply of a chat that this process holds; resolves when their ends are stored. */
+  /** Stops every reply of a chat; resolves when their ends are stored. */
   async stopChat(chatId: string): Promise<void> {
-    const replies = this.liveOfChat(chatId)
-    for (const reply of replies) this.#interrupt(reply, 'stopped')
-    await within(Promise.all(replies.map((reply) => reply.end)), stopTimeoutMs)
+    const rows = await this.#services.store.listActiveReplies(chatId)
+    await Promise.all(rows.map((row) => this.#stop(row)))
   }
 
   /** Ends what still runs of a chat that is gone; nobody is told. */
   dropChat(chatId: string): void {
-    for (const reply of this.liveOfChat(chatId)) this.#interrupt(reply, 'lost')
+    this.#others.dropChat(chatId)
+    this.#dropHeld(chatId)
   }
 
   /**
@@ -200,6 +223,7 @@ export class Generations {
     asked: { messageId?: string | undefined } & Position,
   ): Promise<() => ActiveReply[]> {
     const { messageId } = asked
+    await this.#others.refresh(chatId)
     const stored = await this.#services.store.listActiveReplies(chatId)
     const wanted = messageId ? await this.#find(userId, chatId, messageId) : undefined
     return () => {
@@ -235,7 +259,7 @@ export class Generations {
    */
   async ended({ userId, chatId, id }: MessageRow, signal: AbortSignal): Promise<MessageRow> {
     for (;;) {
-      const row = (await this.#held.get(id)?.end) ?? (await this.#find(userId, chatId, id))
+      const row = (await this.live(id)?.end) ?? (await this.#find(userId, chatId, id))
       if (hasEnded(row)) return row
       if (this.#closing) throw new AppError('SHUTTING_DOWN', { replyId: id })
       signal.throwIfAborted()
@@ -253,6 +277,9 @@ export class Generations {
     await Promise.all(replies.map((reply) => reply.end))
     await this.#keeper.close()
     this.#flusher.close()
+    this.#logWriter?.close()
+    await this.#others.close()
+    await this.#leave?.()
   }
 
   async *#follow(
@@ -261,25 +288,31 @@ export class Generations {
     signal: AbortSignal,
   ): AsyncGenerator<StreamEvent> {
     let from = position
-    while (!signal.aborted && !this.#closing) {
-      const reply = this.#held.get(row.id)
-      if (reply) {
-        for await (const event of followLive(reply, from, signal)) {
-          yield event
-          if (event.event === 'message') return
-          const offset = Number(event.id.slice(event.id.lastIndexOf(':') + 1))
-          from = { epoch: reply.epoch, offset }
+    const leave = await this.#others.listenToChat(row.chatId)
+    try {
+      while (!signal.aborted && !this.#closing) {
+        await this.#others.refresh(row.chatId)
+        const reply = this.live(row.id)
+        if (reply) {
+          for await (const event of followLive(reply, from, signal)) {
+            yield event
+            if (event.event === 'message') return
+            const offset = Number(event.id.slice(event.id.lastIndexOf(':') + 1))
+            from = { epoch: reply.epoch, offset }
+          }
         }
+        const found = await this.#services.store.findMessage(row.userId, row.chatId, row.id)
+        if (!found) return
+        if (hasEnded(found)) return yield* followEnded(found, from)
+        if (!this.live(row.id)) await delay(lookAgainMs, undefined, { ref: false })
       }
-      const found = await this.#services.store.findMessage(row.userId, row.chatId, row.id)
-      if (!found) return
-      if (hasEnded(found)) return yield* followEnded(found, from)
-      if (!this.#held.has(row.id)) await delay(lookAgainMs, undefined, { ref: false })
+    } finally {
+      leave()
     }
   }
 
   #activeReply(row: MessageRow, position: Position): ActiveReply {
-    const reply = this.#held.get(row.id)
+    const reply = this.live(row.id)
     const content = reply ? reply.text.announced : row.content
     const thinking = reply ? reply.thinking.announced : row.thinking
     const offset = resumeOffset(row, content.length, position)
@@ -297,6 +330,8 @@ export class Generations {
   #hold(reply: LiveReply): void {
     if (this.#held.has(reply.id)) return
     this.#held.set(reply.id, reply)
+    this.#others.claimed(reply.id)
+    this.#logWriter?.begin(reply)
     this.#queue.enqueue(reply)
     if (this.#closing) this.#interrupt(reply, 'released')
     const place = this.#queue.place(reply)
@@ -310,31 +345,74 @@ export class Generations {
 
   async #run(reply: LiveReply): Promise<void> {
     await this.#runner.run(reply)
-    this.#held.delete(reply.id)
+    this.#letGo(reply)
     this.#queue.done(reply)
+  }
+
+  /** A reply's run here is over; if it was lost, others may have more to tell. */
+  #letGo(reply: LiveReply): void {
+    this.#held.delete(reply.id)
+    void this.#outbox?.ended(reply)
+    if (reply.interruption === 'lost') {
+      this.#others
+        .refresh(reply.chatId)
+        .catch((error: unknown) =>
+          this.#services.log.warn(
+            { err: error, replyId: reply.id },
+            'a lost reply is not followed',
+          ),
+        )
+    }
+  }
+
+  /** What another server asks. */
+  #hear(news: ServerNews): void {
+    if ('watch' in news) void this.#outbox?.watch(news.watch)
+    else if ('dropChat' in news) this.#dropHeld(news.dropChat)
+    else {
+      const reply = this.#held.get(news.stop)
+      if (reply) this.#interrupt(reply, 'stopped')
+    }
+  }
+
+  /** @returns the record as it ended; undefined when it is gone, or was ended by somebody else just now. */
+  async #stop(row: MessageRow): Promise<MessageRow | undefined> {
+    const { store, hub, streamLog } = this.#services
+    const reply = this.#held.get(row.id)
+    if (reply) {
+      this.#interrupt(reply, 'stopped')
+      const ended = await within(reply.end, stopTimeoutMs)
+      if (ended) return ended
+      if (!reply.isOver) throw new AppError('STORE_UNAVAILABLE')
+    }
+    await this.#others.stop(row)
+    const left = await store.findMessage(row.userId, row.chatId, row.id)
+    if (!left || hasEnded(left)) return left
+    // Nobody runs it, or who does cannot be told: it will find that the reply is not its own.
+    const text = await keptText(left, streamLog)
+    const ended = await this.#state.end(left, { status: 'stopped', text })
+    if (ended) hub.toChat(row.chatId, 'message', presentMessage(ended))
+    return ended
+  }
+
+  #heldOfChat(chatId: string): LiveReply[] {
+    return [...this.#held.values()].filter((reply) => reply.chatId === chatId && !reply.isOver)
+  }
+
+  #dropHeld(chatId: string): void {
+    for (const reply of this.#heldOfChat(chatId)) this.#interrupt(reply, 'lost')
   }
 
   /** Ends a reply from outside: at once when it waits, else its run ends it. */
   #interrupt(reply: LiveReply, reason: Interruption): void {
     reply.interrupt(reason)
     if (!this.#queue.leave(reply)) return
-    void this.#runner.endWaiting(reply).then(() => this.#held.delete(reply.id))
+    void this.#runner.endWaiting(reply).then(() => this.#letGo(reply))
   }
 
   async #find(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
     const row = await this.#services.store.findMessage(userId, chatId, messageId)
     if (!row) throw new AppError('MESSAGE_NOT_FOUND')
     return row
-  }
-}
-
-/** The promise's value, or undefined when it takes longer than `ms`. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  const timer = new AbortController()
-  const timeout = delay(ms, undefined, { signal: timer.signal }).catch(() => undefined)
-  try {
-    return await Promise.race([promise, timeout])
-  } finally {
-    timer.abort()
   }
 }

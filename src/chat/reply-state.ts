@@ -62,9 +62,12 @@ export class ReplyState {
 
   /**
    * Takes a lapsed reply over. A queued one goes on waiting; one that had begun gets a new epoch,
-   * which begins at `epochStart`.
+   * which begins at the end of `text`.
    */
-  claim(row: MessageRow, epochStart: number): Promise<MessageRow | undefined> {
+  claim(
+    row: MessageRow,
+    text: { content: string; thinking: string },
+  ): Promise<MessageRow | undefined> {
     const begun = row.status === 'streaming'
     return this.store.updateReply(
       row.id,
@@ -74,7 +77,8 @@ export class ReplyState {
         leaseUntil: this.leaseUntil(),
         ...(begun && {
           epoch: row.epoch + 1,
-          epochStart,
+          epochStart: text.content.length,
+          ...textChange(text),
           // A reply without an owner was handed over in order; only a dead owner counts.
           takeovers: row.takeovers + (row.owner === undefined ? 0 : 1),
         }),

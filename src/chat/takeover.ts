@@ -1,7 +1,9 @@
+import type { StreamLog, TextParts } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import type { Hub } from './hub.js'
+import { keptText } from './kept-text.js'
 import { LiveReply } from './live-reply.js'
 import { presentMessage } from './present.js'
 import type { ReplyState } from './reply-state.js'
@@ -24,6 +26,7 @@ export class Takeover {
     private readonly store: Store,
     private readonly state: ReplyState,
     private readonly catalogue: ModelCatalogue,
+    private readonly streamLog: StreamLog | undefined,
     private readonly hub: Hub,
     /** Those that this process holds, whose leases it renews itself. */
     private readonly held: ReadonlyMap<string, LiveReply>,
@@ -61,8 +64,9 @@ export class Takeover {
     }
     const text = await this.#textToGoOnFrom(row)
     if (!text) return
-    const claimed = await this.state.claim(row, text.content.length)
+    const claimed = await this.state.claim(row, text)
     if (!claimed) return
+    await this.streamLog?.close(row.id, row.epoch)
     this.log.info(
       { replyId: row.id, epoch: claimed.epoch, offset: text.content.length },
       'reply taken over',
@@ -71,14 +75,14 @@ export class Takeover {
   }
 
   /** The kept text where the model can go on from it, else none; undefined: not to be taken now. */
-  async #textToGoOnFrom(
-    row: MessageRow,
-  ): Promise<{ content: string; thinking: string } | undefined> {
+  async #textToGoOnFrom(row: MessageRow): Promise<TextParts | undefined> {
     const afresh = { content: '', thinking: '' }
-    if (row.status === 'queued' || row.content === '') return afresh
+    if (row.status === 'queued') return afresh
+    const kept = await keptText(row, this.streamLog)
+    if (kept.content === '') return afresh
     try {
       const { continues } = await this.catalogue.find(row.model)
-      return continues ? { content: row.content, thinking: row.thinking ?? '' } : afresh
+      return continues ? kept : afresh
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)
@@ -91,7 +95,9 @@ export class Takeover {
 
   async #interrupt(row: MessageRow, why: AppError): Promise<void> {
     const error = { code: why.code, message: why.message }
-    const ended = await this.state.end(row, { status: 'interrupted', error }, row.owner ?? null)
+    const text = await keptText(row, this.streamLog)
+    const outcome = { status: 'interrupted', error, text } as const
+    const ended = await this.state.end(row, outcome, row.owner ?? null)
     if (!ended) return
     this.hub.toChat(row.chatId, 'message', presentMessage(ended))
     this.log.info({ replyId: row.id, code: why.code }, 'reply interrupted')

@@ -1,0 +1,117 @@
+import { streamLogKey } from './keys.js'
+import type { RedisClient } from './redis.js'
+
+/** Lengths of a reply's text and of its thinking, in UTF-16 units. */
+export interface TextLengths {
+  content: number
+  thinking: number
+}
+
+export interface TextParts {
+  content: string
+  thinking: string
+}
+
+export interface StreamLogEntry {
+  messageId: string
+  epoch: number
+  /** Where the reply's texts end with this entry. */
+  end: TextLengths
+  /** What came since the entry before. */
+  delta: TextParts
+  isFirst: boolean
+}
+
+/**
+ * The text of running replies, shared by servers. Like the cache it may forget: whoever reads it
+ * has the store's checkpoint besides.
+ */
+export interface StreamLog {
+  /** @returns whether it was stored: not when the log is closed, or away. */
+  append(entry: StreamLogEntry): Promise<boolean>
+  /** What follows `known` without a gap. */
+  read(messageId: string, epoch: number, known: TextLengths): Promise<TextParts>
+  /** Lets nothing more be appended, by whoever still thinks that it runs the reply. */
+  close(messageId: string, epoch: number): Promise<void>
+}
+
+const maxEntries = 20_000
+const entriesPerRead = 1000
+/** The greatest id that a stream can have but for the last, which nothing can follow. */
+const terminalId = '18446744073709551614-1'
+
+/**
+ * The stream log in Redis: a stream for each run of a reply. An entry's id is where the text ends
+ * with it, `<content>-<1 + thinking>`, so that to append twice changes nothing, and a reader asks
+ * for what follows the text it has.
+ * @param run runs a command; resolves with undefined when Redis is away or refuses it.
+ */
+export function createStreamLog(
+  client: RedisClient,
+  run: <T>(operation: () => Promise<T>) => Promise<T | undefined>,
+): StreamLog {
+  return {
+    async append({ messageId, epoch, end, delta, isFirst }) {
+      const { key, ttlMs } = streamLogKey(messageId, epoch)
+      const fields = [
+        ...(delta.content ? ['d', delta.content] : []),
+        ...(delta.thinking ? ['t', delta.thinking] : []),
+      ]
+      const id = `${end.content}-${1 + end.thinking}`
+      const added = await run(() => client.xadd(key, 'MAXLEN', '~', maxEntries, id, ...fields))
+      if (added && isFirst) await run(() => client.pexpire(key, ttlMs))
+      return added !== undefined
+    },
+
+    async read(messageId, epoch, known) {
+      const { key } = streamLogKey(messageId, epoch)
+      const found = new Continuation(known)
+      let after = `${known.content}-${1 + known.thinking}`
+      for (;;) {
+        const entries = await run(() =>
+          client.xrange(key, `(${after}`, '+', 'COUNT', entriesPerRead),
+        )
+        for (const [id, fields] of entries ?? []) {
+          if (id === terminalId || !found.take(id, fields)) return found.text
+          after = id
+        }
+        if (!entries || entries.length < entriesPerRead) return found.text
+      }
+    },
+
+    async close(messageId, epoch) {
+      const { key, endedTtlMs } = streamLogKey(messageId, epoch)
+      await run(() => client.xadd(key, terminalId, 'end', '1'))
+      await run(() => client.pexpire(key, endedTtlMs))
+    },
+  }
+}
+
+/** What the log's entries add to a text of known lengths. */
+class Continuation {
+  readonly text: TextParts = { content: '', thinking: '' }
+
+  constructor(private readonly known: TextLengths) {}
+
+  /** @returns false when there is a gap before the entry. */
+  take(id: string, fields: readonly string[]): boolean {
+    const [contentEnd = 0, sequence = 0] = id.split('-').map(Number)
+    const delta = { content: '', thinking: '' }
+    for (let n = 0; n + 1 < fields.length; n += 2) {
+      if (fields[n] === 'd') delta.content = fields[n + 1] ?? ''
+      if (fields[n] === 't') delta.thinking = fields[n + 1] ?? ''
+    }
+    return (
+      this.#extend('content', delta.content, contentEnd) &&
+      this.#extend('thinking', delta.thinking, sequence - 1)
+    )
+  }
+
+  #extend(part: keyof TextParts, delta: string, end: number): boolean {
+    const have = this.known[part] + this.text[part].length
+    const start = end - delta.length
+    if (start > have) return false
+    if (end > have) this.text[part] += delta.slice(have - start)
+    return true
+  }
+}

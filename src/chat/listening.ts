@@ -1,0 +1,32 @@
+/** Subscriptions that are opened for the first who listens, and closed after the last. */
+export class Listening {
+  readonly #opened = new Map<string, { listeners: number; close: Promise<() => Promise<void>> }>()
+
+  constructor(
+    private readonly open: (key: string) => Promise<() => Promise<void>>,
+    private readonly onClosed: (key: string) => void = () => {},
+  ) {}
+
+  isOpen(key: string): boolean {
+    return this.#opened.has(key)
+  }
+
+  /** @returns the way to stop listening, once the subscription is open. */
+  async enter(key: string): Promise<() => void> {
+    const entry = this.#opened.get(key) ?? { listeners: 0, close: this.open(key) }
+    this.#opened.set(key, entry)
+    entry.listeners += 1
+    let listens = true
+    const leave = () => {
+      if (!listens) return
+      listens = false
+      entry.listeners -= 1
+      if (entry.listeners > 0) return
+      this.#opened.delete(key)
+      this.onClosed(key)
+      void entry.close.then((close) => close())
+    }
+    await entry.close
+    return leave
+  }
+}

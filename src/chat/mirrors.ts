@@ -1,0 +1,223 @@
+import type { ServerEvents } from '../../schemas/events.js'
+import type { Message, MessageStart } from '../../schemas/messages.js'
+import { chatChannel, serversChannel, userChannel } from '../cache/keys.js'
+import type { Store } from '../stores/store.js'
+import type { ChatEventName, UserEventName } from './hub.js'
+import { Listening } from './listening.js'
+import type { LiveReply } from './live-reply.js'
+import { Mirror, type MirrorParts } from './mirror.js'
+import type { OtherServers } from './other-servers.js'
+import { presentMessage } from './present.js'
+import { hasEnded } from './reply-state.js'
+import { within } from './within.js'
+
+/** How often the holders of followed replies are told that somebody listens. */
+const watchEveryMs = 1000
+/** After how long without news the store is asked about a reply that runs, or that waits. */
+const silenceMs = { running: 1000, waiting: 5000 }
+/** How long a stop waits for the holder. */
+const stopTimeoutMs = 1000
+
+/** What servers ask of each other. */
+export type ServerNews = { watch: string } | { stop: string } | { dropChat: string }
+
+type ChatNews = { [E in ChatEventName]: { event: E; payload: ServerEvents[E] } }[ChatEventName]
+type UserNews = { [E in UserEventName]: { event: E; payload: ServerEvents[E] } }[UserEventName]
+
+interface Log {
+  warn(details: object, message: string): void
+}
+
+interface MirrorsParts extends MirrorParts {
+  store: Store
+  /** The replies that this server holds itself. */
+  held: ReadonlyMap<string, LiveReply>
+  warnings: Log
+}
+
+/** The replies that other servers hold, followed while somebody here listens to their chats. */
+export class Mirrors implements OtherServers {
+  /** By chat, then by reply. */
+  readonly #chats = new Map<string, Map<string, Mirror>>()
+  readonly #mirrors = new Map<string, Mirror>()
+  readonly #refreshing = new Map<string, Promise<void>>()
+  readonly #chatListening: Listening
+  readonly #userListening: Listening
+  readonly #timer: NodeJS.Timeout
+
+  constructor(private readonly parts: MirrorsParts) {
+    const { peers, hub } = parts
+    this.#chatListening = new Listening(
+      (chatId) => peers.hear<ChatNews>(chatChannel(chatId), (news) => this.#hear(chatId, news)),
+      (chatId) => this.#leaveChat(chatId),
+    )
+    this.#userListening = new Listening((userId) =>
+      peers.hear<UserNews>(userChannel(userId), ({ event, payload }) =>
+        hub.toUser(userId, event, payload, 'peer'),
+      ),
+    )
+    this.#timer = setInterval(() => this.#look(), watchEveryMs).unref()
+  }
+
+  listenToChat(chatId: string): Promise<() => void> {
+    return this.#chatListening.enter(chatId)
+  }
+
+  listenToUser(userId: string): Promise<() => void> {
+    return this.#userListening.enter(userId)
+  }
+
+  live(messageId: string): LiveReply | undefined {
+    return this.#mirrors.get(messageId)?.reply
+  }
+
+  liveOfChat(chatId: string): LiveReply[] {
+    return Array.from(this.#chats.get(chatId)?.values() ?? [], (mirror) => mirror.reply)
+  }
+
+  async refresh(chatId: string): Promise<void> {
+    if (!this.#chatListening.isOpen(chatId)) return
+    const refreshing =
+      this.#refreshing.get(chatId) ??
+      this.#refresh(chatId).finally(() => this.#refreshing.delete(chatId))
+    this.#refreshing.set(chatId, refreshing)
+    await refreshing
+  }
+
+  async stop({ id, chatId }: { id: string; chatId: string }): Promise<void> {
+    const leave = await this.listenToChat(chatId)
+    try {
+      await this.refresh(chatId)
+      const mirror = this.#mirrors.get(id)
+      if (!mirror) return
+      this.#tellServers({ stop: id })
+      await within(mirror.reply.end, stopTimeoutMs)
+    } finally {
+      leave()
+    }
+  }
+
+  dropChat(chatId: string): void {
+    this.#tellServers({ dropChat: chatId })
+    for (const mirror of this.#chats.get(chatId)?.values() ?? []) this.#drop(mirror)
+  }
+
+  claimed(messageId: string): void {
+    const mirror = this.#mirrors.get(messageId)
+    if (mirror) this.#drop(mirror)
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    for (const mirror of this.#mirrors.values()) this.#drop(mirror)
+    await Promise.all(this.#refreshing.values())
+  }
+
+  #tellServers(news: ServerNews): void {
+    this.parts.peers.tell(serversChannel, news)
+  }
+
+  #hear(chatId: string, { event, payload }: ChatNews): void {
+    if (event === 'message-start') this.#hearStart(chatId, payload)
+    else if (event === 'message') this.#hearMessage(chatId, payload)
+  }
+
+  #hearStart(chatId: string, start: MessageStart): void {
+    const mirror = this.#mirrors.get(start.id)
+    this.parts.hub.toChat(chatId, 'message-start', start, 'peer')
+    if (start.position !== undefined) {
+      const { position, estimatedStart } = start
+      mirror?.reply.waitAt({
+        position,
+        ...(estimatedStart && { estimatedStart: new Date(estimatedStart) }),
+      })
+    } else if (mirror?.epoch !== start.epoch || mirror.reply.row.status === 'queued') {
+      this.#refreshSoon(chatId)
+    }
+  }
+
+  #hearMessage(chatId: string, message: Message): void {
+    const mirror = this.#mirrors.get(message.id)
+    if (mirror) {
+      this.#forget(mirror)
+      mirror.end(message)
+    } else this.parts.hub.toChat(chatId, 'message', message, 'peer')
+  }
+
+  async #refresh(chatId: string): Promise<void> {
+    const { store, held } = this.parts
+    const rows = await store.listActiveReplies(chatId)
+    if (!this.#chatListening.isOpen(chatId)) return
+    const following: Promise<void>[] = []
+    for (const row of rows) {
+      if (held.has(row.id)) continue
+      let mirror = this.#mirrors.get(row.id)
+      if (mirror?.epoch === row.epoch) mirror.take(row)
+      else {
+        if (mirror) this.#drop(mirror)
+        mirror = this.#add(new Mirror(row, this.parts))
+      }
+      if (row.status === 'streaming') following.push(this.#follow(mirror))
+    }
+    const active = new Set(rows.map((row) => row.id))
+    for (const { reply } of [...(this.#chats.get(chatId)?.values() ?? [])]) {
+      if (active.has(reply.id)) continue
+      const found = await store.findMessage(reply.userId, chatId, reply.id)
+      const mirror = this.#mirrors.get(reply.id)
+      if (!mirror || (found && !hasEnded(found))) continue
+      this.#forget(mirror)
+      if (found) mirror.end(presentMessage(found))
+      else mirror.lose()
+    }
+    await Promise.all(following)
+  }
+
+  async #follow(mirror: Mirror): Promise<void> {
+    this.#tellServers({ watch: mirror.reply.id })
+    await mirror.follow()
+  }
+
+  /** Keeps the holders telling, and asks the store about replies of which nothing is heard. */
+  #look(): void {
+    const now = Date.now()
+    for (const [chatId, mirrors] of this.#chats) {
+      let isSilent = false
+      for (const { reply, heardAt } of mirrors.values()) {
+        const isRunning = reply.row.status === 'streaming'
+        if (isRunning) this.#tellServers({ watch: reply.id })
+        isSilent ||= now - heardAt > (isRunning ? silenceMs.running : silenceMs.waiting)
+      }
+      if (isSilent) this.#refreshSoon(chatId)
+    }
+  }
+
+  #refreshSoon(chatId: string): void {
+    this.refresh(chatId).catch((error: unknown) =>
+      this.parts.warnings.warn({ err: error, chatId }, 'replies of other servers are not heard'),
+    )
+  }
+
+  #add(mirror: Mirror): Mirror {
+    const { id, chatId } = mirror.reply
+    const mirrors = this.#chats.get(chatId) ?? new Map<string, Mirror>()
+    this.#chats.set(chatId, mirrors.set(id, mirror))
+    this.#mirrors.set(id, mirror)
+    return mirror
+  }
+
+  #forget({ reply: { id, chatId } }: Mirror): void {
+    this.#mirrors.delete(id)
+    const mirrors = this.#chats.get(chatId)
+    mirrors?.delete(id)
+    if (mirrors?.size === 0) this.#chats.delete(chatId)
+  }
+
+  #drop(mirror: Mirror): void {
+    this.#forget(mirror)
+    mirror.lose()
+  }
+
+  #leaveChat(chatId: string): void {
+    for (const mirror of [...(this.#chats.get(chatId)?.values() ?? [])]) this.#drop(mirror)
+  }
+}
