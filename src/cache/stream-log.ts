@@ -12,7 +12,7 @@ export interface TextParts {
   thinking: string
 }
 
-export interface StreamLogEntry {
+interface StreamLogEntry {
   messageId: string
   epoch: number
   /** Where the reply's texts end with this entry. */

@@ -25,7 +25,7 @@ const wideLimits = {
  * directory, so that apps share what they would share over SQLite, and one of Redis's for each
  * process.
  */
-function outsideServices(dataDir: string): Record<string, string> {
+export function outsideServices(dataDir: string): Record<string, string> {
   const { MONGODB_URI, REDIS_URL } = process.env
   const database = basename(dataDir).replace(/[^A-Za-z0-9]/g, '_')
   return {

@@ -1,0 +1,272 @@
+import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { io, type Socket } from 'socket.io-client'
+import t, { type Test } from 'tap'
+import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { ActiveReply } from '../schemas/events.js'
+import type { Message, Turn } from '../schemas/messages.js'
+import { followReply } from '../web/follow.js'
+import { ReplyText } from '../web/reply-text.js'
+import { type ChatSocket, ChatStream } from '../web/stream.js'
+import { api, outsideServices, register } from './services/app.js'
+import { startBalancer } from './services/balancer.js'
+import { ask, connect, hear, record } from './services/client.js'
+import { standInReply, startStandIn } from './services/ollama-stand-in.js'
+import { type ServerProcess, startServer } from './services/server-process.js'
+
+const leaseMs = 2000
+const { MONGODB_URI, REDIS_URL } = process.env
+
+if (MONGODB_URI && REDIS_URL) await t.test('three servers as one', manyServers)
+else t.test('three servers as one', { skip: 'MONGODB_URI or REDIS_URL is not set' }, async () => {})
+
+/** Three servers over one database, and what stands before them. */
+async function startThree(t: Test, settings: Readonly<Record<string, string>> = {}) {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const shared = {
+    ...outsideServices(`many-${randomBytes(6).toString('hex')}`),
+    JWT_SECRET: randomBytes(32).toString('hex'),
+    OLLAMA_API_URL: standIn.url,
+    OLLAMA_MAX_CONCURRENT: '20',
+    USER_MAX_CONCURRENT: '20',
+    LEASE_MS: `${leaseMs}`,
+    ...settings,
+  }
+  const start = async () => {
+    const server = await startServer(shared)
+    t.teardown(() => server.end('SIGKILL'))
+    return server
+  }
+  const [a, b, c] = await Promise.all([start(), start(), start()])
+  const balancer = await startBalancer([a.url, b.url, c.url])
+  t.teardown(() => balancer.close())
+  const user = await register(a.url)
+  const newChat = async (url = b.url) =>
+    (await api(url, user.token)<Chat>('POST', '/api/ai/chats', {})).body.id
+  return { a, b, c, balancer, standIn, user, newChat, start }
+}
+
+/** Sends a message and is not kept waiting. */
+async function send(url: string, token: string, chatId: string, content: string): Promise<Turn> {
+  const { status, body } = await api(url, token)<Turn>(
+    'POST',
+    `/api/ai/chats/${chatId}/messages`,
+    { content },
+    { prefer: 'respond-async' },
+  )
+  if (status !== 202) throw new Error(`sending answered ${status}: ${JSON.stringify(body)}`)
+  return body
+}
+
+async function manyServers(t: Test) {
+  const { a, b, c, balancer, standIn, user, newChat, start } = await startThree(t)
+  const { token } = user
+
+  t.test('a message sent to one is heard on all', async (t) => {
+    const chatId = await newChat()
+    const sockets = await Promise.all([a, b, c].map(({ url }) => connect(t, url, token)))
+    const heard = sockets.map(record)
+    const updated = sockets.map((socket) => hear(socket, 'chat-updated'))
+    for (const socket of sockets) t.match(await ask(socket, 'join-chat', { chatId }), { ok: true })
+    const content = 'len=900 rate=300 think=90'
+    const { message, reply } = await send(a.url, token, chatId, content)
+    for (const one of heard) {
+      t.match(await one.message(message.id), { content })
+      t.match(await one.message(reply.id), { status: 'complete', content: standInReply(content) })
+      t.equal(one.text(reply.id), standInReply(content), 'no gap and no overlap')
+      t.ok(one.starts.some(({ id }) => id === reply.id))
+    }
+    for (const one of updated) t.match(await one, [{ chat: { id: chatId } }])
+  })
+
+  t.test('a stream begun on one is rejoined on another, from any offset', async (t) => {
+    const chatId = await newChat()
+    const content = 'len=1500 rate=200'
+    const whole = standInReply(content)
+    const { reply } = await send(a.url, token, chatId, content)
+    const path = `/api/ai/chats/${chatId}/messages/${reply.id}/stream`
+    const streamed = followReply(
+      fetch,
+      `${c.url}${path}`,
+      token,
+      new ReplyText(reply.id),
+      AbortSignal.timeout(30_000),
+    )
+    const first = await connect(t, b.url, token)
+    const watching = record(first)
+    await ask(first, 'join-chat', { chatId })
+    await watching.until(() => watching.chunks.find((chunk) => chunk.offset > 500))
+    const rejoin = async (offset: number) => {
+      const socket = await connect(t, b.url, token)
+      const heard = record(socket)
+      const asked = { chatId, messageId: reply.id, epoch: 1, offset }
+      const { active } = (await ask(socket, 'join-chat', asked)) as { active: ActiveReply[] }
+      const [joined] = active
+      t.match(joined, { status: 'streaming', offset })
+      await heard.message(reply.id)
+      t.equal(joined?.text + heard.text(reply.id), whole.slice(offset), `from ${offset}`)
+    }
+    await Promise.all([0, 1, 150, 300, 499, 500].map(rejoin))
+    t.equal((await streamed).content, whole, 'over server-sent events')
+  })
+
+  t.test('a stop sent to one ends it on another', async (t) => {
+    const chatId = await newChat()
+    const content = 'len=90000 rate=100'
+    const socket = await connect(t, b.url, token)
+    const heard = record(socket)
+    await ask(socket, 'join-chat', { chatId })
+    const nextCall = standIn.callsOf('/api/chat').length + 1
+    const { reply } = await send(a.url, token, chatId, content)
+    const call = await standIn.chatCall(nextCall)
+    await heard.until(() => (heard.text(reply.id).length > 50 ? true : undefined))
+    const path = `/api/ai/chats/${chatId}/messages/${reply.id}/stop`
+    const stopped = await api(c.url, token)<Message>('POST', path)
+    const answeredAt = performance.now()
+    t.match(stopped, { status: 200, body: { status: 'stopped' } })
+    await call.whenClosed
+    const lateMs = Math.max(0, performance.now() - answeredAt)
+    t.comment(`closed ${lateMs.toFixed(1)} ms after the answer`)
+    const told = await heard.message(reply.id)
+    t.equal(told.content, stopped.body.content)
+    t.ok(standInReply(content).startsWith(told.content))
+    t.ok(told.content.length >= heard.text(reply.id).length, 'what was heard is kept')
+  })
+
+  t.test('a chat deleted on one stops what runs on another, and no row comes back', async (t) => {
+    const chatId = await newChat()
+    const socket = await connect(t, a.url, token)
+    await ask(socket, 'join-chat', { chatId })
+    const gone = hear(socket, 'chat-deleted')
+    const nextCall = standIn.callsOf('/api/chat').length + 1
+    await send(a.url, token, chatId, 'len=90000 rate=100')
+    const call = await standIn.chatCall(nextCall)
+    t.equal((await api(c.url, token)('DELETE', `/api/ai/chats/${chatId}`)).status, 204)
+    await call.whenClosed
+    t.same(await gone, [{ chatId }])
+    for (const { url } of [a, b, c]) {
+      t.equal((await api(url, token)('GET', `/api/ai/chats/${chatId}`)).status, 404)
+    }
+  })
+
+  t.test('who logs out on one is gone from all', async (t) => {
+    const other = await register(b.url)
+    const sockets = await Promise.all(
+      [a, b, c].map(({ url }) => connect(t, url, other.token, { reconnection: false })),
+    )
+    const gone = sockets.map((socket) => hear(socket, 'disconnect'))
+    t.equal((await api(c.url, other.token)('POST', '/api/auth/logout')).status, 204)
+    for (const one of gone) t.ok(await one)
+    t.equal((await api(a.url, other.token)('GET', '/api/auth/profile')).status, 401)
+  })
+
+  t.test(
+    'one killed in the middle of ten replies: the others go on, every client is right',
+    async (t) => {
+      const contents = Array.from({ length: 10 }, (_, n) => `len=1200 rate=120 seed=${n}`)
+      const callsBefore = standIn.callsOf('/api/chat').length
+      const clients = await Promise.all(
+        contents.map(async (content) => {
+          const chatId = await newChat()
+          const socket = dial(t, balancer.url, token)
+          const ended = ending(socket, chatId)
+          const { reply } = await send(a.url, token, chatId, content)
+          return { chatId, content, reply, ended }
+        }),
+      )
+      await standIn.chatCall(callsBefore + 10)
+      const killedAt = Date.now()
+      await a.end('SIGKILL')
+      for (const { chatId, content, reply, ended } of clients) {
+        t.match(await ended(reply.id), { status: 'complete', content: standInReply(content) })
+        const { body } = await api(b.url, token)<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
+        t.same(
+          body.messages.map((message) => [message.status, message.content]),
+          [
+            ['complete', content],
+            ['complete', standInReply(content)],
+          ],
+          'stored once',
+        )
+      }
+      const tookMs = takeovers(b, c)
+        .map((at) => at - killedAt)
+        .sort((x, y) => x - y)
+      t.equal(tookMs.length, 10)
+      t.comment(`taken over after p50 ${tookMs[5]} ms, at worst ${tookMs.at(-1)} ms of ${leaseMs}`)
+    },
+  )
+
+  t.test('one stopped for twice its lease and continued: one winner', async (t) => {
+    const d = await start()
+    const content = 'len=1500 rate=100'
+    const chatId = await newChat()
+    const late = await connect(t, d.url, token, { reconnection: false })
+    const heardLate = record(late)
+    await ask(late, 'join-chat', { chatId })
+    const socket = await connect(t, b.url, token)
+    const heard = record(socket)
+    await ask(socket, 'join-chat', { chatId })
+    const { reply } = await send(d.url, token, chatId, content)
+    await heard.chunk(reply.id)
+    d.child.kill('SIGSTOP')
+    await delay(2 * leaseMs)
+    d.child.kill('SIGCONT')
+    t.match(await heard.message(reply.id), { status: 'complete', content: standInReply(content) })
+    t.match(await heardLate.message(reply.id), { content: standInReply(content) })
+    t.equal(heard.messages.filter(({ id }) => id === reply.id).length, 1, 'told once')
+    const revived = heardLate.chunks.findIndex(({ epoch }) => epoch === 2)
+    t.ok(
+      heardLate.chunks.slice(Math.max(revived, 0)).every(({ epoch }) => revived < 0 || epoch === 2),
+      'the old owner says nothing more',
+    )
+    const { body } = await api(c.url, token)<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
+    t.equal(body.messages.length, 2)
+    t.equal(await d.end('SIGTERM'), 0)
+  })
+}
+
+/** A socket that finds another server when its own is gone. */
+function dial(t: Test, url: string, token: string): Socket {
+  const socket = io(url, {
+    auth: { token },
+    transports: ['websocket'],
+    forceNew: true,
+    reconnectionDelay: 50,
+    reconnectionDelayMax: 200,
+  })
+  t.teardown(() => socket.disconnect())
+  return socket
+}
+
+/** Follows a chat as the reference client does. @returns a reply's final text, as the client has it. */
+function ending(socket: Socket, chatId: string) {
+  const waiting = new Set<() => void>()
+  const stream = new ChatStream(socket as ChatSocket, chatId, {
+    onChange: () => {
+      for (const look of waiting) look()
+    },
+  })
+  return (messageId: string) =>
+    new Promise<{ status: string | undefined; content: string }>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error('the reply did not end')), 40_000)
+      const look = () => {
+        const reply = stream.reply(messageId)
+        if (!reply?.ended) return
+        clearTimeout(timer)
+        waiting.delete(look)
+        resolve({ status: reply.record?.status, content: reply.text })
+      }
+      waiting.add(look)
+      look()
+    })
+}
+
+/** When replies were taken over, in milliseconds since 1970. */
+function takeovers(...servers: ServerProcess[]): number[] {
+  return servers
+    .flatMap(({ lines }) => lines)
+    .filter((line) => line.includes('reply taken over'))
+    .map((line) => (JSON.parse(line) as { time: number }).time)
+}
