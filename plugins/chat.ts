@@ -17,10 +17,10 @@ declare module 'fastify' {
 /** The generation engine and the chats it works on. */
 export default fp(
   async (fastify) => {
-    const { config, store, cache, streamLog, ollama, log, jwtSecret } = fastify
+    const { config, store, cache, shared, ollama, log, jwtSecret } = fastify
     const hub = new Hub()
     const generations = new Generations(
-      { store, cache, streamLog, client: ollama.client, catalogue: ollama.catalogue, hub, log },
+      { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, hub, log },
       {
         maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
         userMaxConcurrent: config.USER_MAX_CONCURRENT,

@@ -5,6 +5,7 @@ import fp from 'fastify-plugin'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import type { Cache } from '../src/cache/cache.js'
 import { createMemoryCache } from '../src/cache/memory.js'
+import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
 import { createStreamLog, type StreamLog } from '../src/cache/stream-log.js'
 import { redisUrls } from '../src/config.js'
@@ -13,8 +14,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
-    /** The text of running replies, where servers share it. */
-    streamLog: StreamLog | undefined
+    /** What servers share by Redis: the text of running replies, and the places at Ollama. */
+    shared: { streamLog: StreamLog; places: Places } | undefined
   }
 }
 
@@ -36,12 +37,12 @@ const nodeOptions: RedisOptions = {
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
-    const shared = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
-    const cache = shared?.cache ?? createMemoryCache()
+    const redis = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
+    const cache = redis?.cache ?? createMemoryCache()
     fastify.decorate('cache', cache)
-    fastify.decorate('streamLog', shared?.streamLog)
+    fastify.decorate('shared', redis?.shared)
     fastify.addHook('onClose', () => cache.close())
-    if (!shared) {
+    if (!redis) {
       log.info('cache: this process’s memory; set REDIS_URL to share it between servers by Redis')
     }
 
@@ -77,7 +78,12 @@ export default fp(
           log.warn({ reason: reasonOf(cause) }, 'Redis refused a command')
         }),
       })
-      return { cache, streamLog: createStreamLog(client, cache.run) }
+      const places = createPlaces(client, cache.run, {
+        maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
+        userMaxConcurrent: config.USER_MAX_CONCURRENT,
+        leaseMs: config.LEASE_MS,
+      })
+      return { cache, shared: { streamLog: createStreamLog(client, cache.run), places } }
     }
 
     function connect(text: string): RedisClient {

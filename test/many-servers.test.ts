@@ -13,12 +13,16 @@ import { startBalancer } from './services/balancer.js'
 import { ask, connect, hear, record } from './services/client.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { type ServerProcess, startServer } from './services/server-process.js'
+import { deterministic } from './services/stand-in-script.js'
 
 const leaseMs = 2000
 const { MONGODB_URI, REDIS_URL } = process.env
 
-if (MONGODB_URI && REDIS_URL) await t.test('three servers as one', manyServers)
-else t.test('three servers as one', { skip: 'MONGODB_URI or REDIS_URL is not set' }, async () => {})
+if (MONGODB_URI && REDIS_URL) {
+  t.test('three servers as one', manyServers)
+  t.test('one queue for all servers', oneQueue)
+} else
+  t.test('three servers as one', { skip: 'MONGODB_URI or REDIS_URL is not set' }, async () => {})
 
 /** Three servers over one database, and what stands before them. */
 async function startThree(t: Test, settings: Readonly<Record<string, string>> = {}) {
@@ -224,6 +228,126 @@ async function manyServers(t: Test) {
     const { body } = await api(c.url, token)<ChatWithMessages>('GET', `/api/ai/chats/${chatId}`)
     t.equal(body.messages.length, 2)
     t.equal(await d.end('SIGTERM'), 0)
+  })
+}
+
+async function oneQueue(t: Test) {
+  const limits = { OLLAMA_MAX_CONCURRENT: '3', USER_MAX_CONCURRENT: '2', QUEUE_MAX: '12' }
+  const { a, b, c, standIn, user, newChat } = await startThree(t, limits)
+  const other = await register(b.url)
+  const running: string[] = []
+  const most = { all: 0, ofUser: 0 }
+  const order: string[] = []
+  standIn.setScript(async function* (body, model) {
+    const prompt = body.messages.at(-1)?.content ?? ''
+    const owner = /\bof=(\w+)/.exec(prompt)?.[1] ?? ''
+    running.push(owner)
+    order.push(owner)
+    most.all = Math.max(most.all, running.length)
+    most.ofUser = Math.max(most.ofUser, running.filter((one) => one === 'user').length)
+    try {
+      yield* deterministic(body, model)
+    } finally {
+      running.splice(running.indexOf(owner), 1)
+    }
+  })
+
+  t.test('the limits hold over all of them, and users take turns', async (t) => {
+    const urls = [a.url, b.url, c.url]
+    const sent = await Promise.all(
+      Array.from({ length: 9 }, async (_, n) => {
+        const url = urls[n % 3] ?? ''
+        const chatId = await newChat(url)
+        const content = `of=user len=60 rate=100 seed=${n}`
+        return { url, chatId, content, ...(await send(url, user.token, chatId, content)) }
+      }),
+    )
+    const { body: chat } = await api(c.url, other.token)<Chat>('POST', '/api/ai/chats', {})
+    const begunBefore = order.length
+    const late = await send(c.url, other.token, chat.id, 'of=other len=10')
+    const messageOf = async (url: string, token: string, chatId: string, id: string) => {
+      const path = `/api/ai/chats/${chatId}/messages/${id}/stream`
+      return followReply(fetch, url + path, token, new ReplyText(id), AbortSignal.timeout(30_000))
+    }
+    await messageOf(a.url, other.token, chat.id, late.reply.id)
+    const turns = order.slice(begunBefore)
+    t.ok(turns.indexOf('other') <= 2, `served after ${turns}`)
+    for (const { url, chatId, content, reply } of sent) {
+      const message = await messageOf(url, user.token, chatId, reply.id)
+      t.match(message, { status: 'complete', content: standInReply(content) })
+    }
+    t.same(most, { all: 3, ofUser: 2 })
+  })
+
+  t.test('a chat generates one reply at a time, whichever servers are asked', async (t) => {
+    const chatId = await newChat()
+    const contents = [a, b, c, a, b].map((_, n) => `of=user len=40 rate=100 seed=${n}`)
+    for (const [n, content] of contents.entries()) {
+      await send([a, b, c][n % 3]?.url ?? '', user.token, chatId, content)
+    }
+    const until = Date.now() + 30_000
+    for (;;) {
+      const path = `/api/ai/chats/${chatId}`
+      const { body } = await api(b.url, user.token)<ChatWithMessages>('GET', path)
+      if (body.messages.at(-1)?.status === 'complete' || Date.now() > until) {
+        const replies = body.messages.filter(({ role }) => role === 'assistant')
+        const ends = replies.map(({ completedAt }) => completedAt)
+        t.same(
+          replies.map(({ content }) => content),
+          contents.map(standInReply),
+        )
+        t.same(ends, [...ends].sort(), 'in order')
+        break
+      }
+      await delay(50)
+    }
+  })
+
+  t.test('past QUEUE_MAX it is said before anything is stored', async (t) => {
+    const call = api(a.url, user.token)
+    const chats = await Promise.all(Array.from({ length: 24 }, () => newChat()))
+    // A server knows how many wait at others from a moment ago.
+    const statuses: number[] = []
+    for (const [n, chatId] of chats.entries()) {
+      const url = [a, b, c][n % 3]?.url ?? ''
+      const { status, headers } = await api(url, user.token)<Turn>(
+        'POST',
+        `/api/ai/chats/${chatId}/messages`,
+        { content: `of=user len=3000 rate=50 seed=${n}` },
+        { prefer: 'respond-async' },
+      )
+      statuses.push(status)
+      if (status === 503) t.ok(Number(headers.get('retry-after')) > 0)
+      if (n % 6 === 5) await delay(leaseMs / 3 + 100)
+    }
+    const accepted = statuses.filter((status) => status === 202).length
+    t.ok(accepted >= 14 && accepted <= 14 + 6, `${accepted} accepted`)
+    const refused = chats[statuses.lastIndexOf(503)]
+    const { body } = await call<ChatWithMessages>('GET', `/api/ai/chats/${refused}`)
+    t.same(body.messages, [])
+    await Promise.all(chats.map((chatId) => call('DELETE', `/api/ai/chats/${chatId}`)))
+  })
+
+  t.test('a dead server’s places are given back', async (t) => {
+    const chats = await Promise.all([newChat(), newChat(), newChat()])
+    for (const chatId of chats) {
+      await send(a.url, user.token, chatId, 'of=user len=100000 rate=20')
+    }
+    await a.end('SIGKILL')
+    const { body: chat } = await api(c.url, other.token)<Chat>('POST', '/api/ai/chats', {})
+    for (let n = 0; n < 3; n += 1) {
+      const path = `/api/ai/chats/${chat.id}/messages`
+      const done = await api(c.url, other.token)<Turn>('POST', path, { content: 'of=other len=9' })
+      t.equal(done.status, 201)
+    }
+    const call = api(b.url, user.token)
+    for (const chatId of chats) {
+      t.equal((await call('DELETE', `/api/ai/chats/${chatId}`)).status, 204)
+    }
+    const last = await call<Turn>('POST', `/api/ai/chats/${await newChat()}/messages`, {
+      content: 'of=user len=9',
+    })
+    t.equal(last.status, 201)
   })
 }
 

@@ -30,3 +30,11 @@ export const streamLogKey = (messageId: string, epoch: number) => ({
   ttlMs: 6 * 60 * minute,
   endedTtlMs: minute,
 })
+
+/** Who is served at Ollama, among all servers; in one slot, for one script. */
+export const placesKeys = {
+  running: `${prefix}:{places}:running`,
+  wanting: `${prefix}:{places}:wanting`,
+  served: `${prefix}:{places}:served`,
+  waiting: `${prefix}:{places}:waiting`,
+}

@@ -22,12 +22,25 @@ export interface QueueLimits {
   maxWaiting: number
 }
 
+/** The places that several servers share. */
+export interface SharedPlaces<T> {
+  /** Whether a ticket may start; `chat-busy`: not while an earlier reply of its chat has not ended. */
+  take(ticket: T): Promise<'granted' | 'full' | 'chat-busy'>
+  release(ticket: T): Promise<void>
+  /** Keeps the places of `held`, tells how many wait here, and answers how many wait elsewhere. */
+  renew(held: readonly T[], waiting: number): Promise<number>
+  renewMs: number
+}
+
 /** Places are told at most this often: each change moves everybody behind it. */
 const placesEveryMs = 200
+/** How often a place that other servers have is asked for again, should the news be lost. */
+const askAgainMs = 300
 
 /**
  * Who runs next: users with waiting tickets stand in a ring and take strict turns, and within a
- * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time.
+ * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time. Where
+ * several servers share the places, each takes its turns so, and asks for a place before it starts.
  */
 export class FairQueue<T extends Ticket> {
   /** The ring: users in the order of their turns, each with its waiting tickets, oldest first. */
@@ -41,6 +54,11 @@ export class FairQueue<T extends Ticket> {
   #paused = false
   #meanMs: number | undefined
   #placesTimer: NodeJS.Timeout | undefined
+  #waitingElsewhere = 0
+  #asking = false
+  #askAgain = false
+  #askTimer: NodeJS.Timeout | undefined
+  #renewTimer: NodeJS.Timeout | undefined
 
   constructor(
     private readonly limits: QueueLimits,
@@ -48,7 +66,11 @@ export class FairQueue<T extends Ticket> {
     private readonly start: (ticket: T) => void,
     /** Called when a waiting ticket's place has changed. */
     private readonly onPlace: (ticket: T, place: Place) => void,
-  ) {}
+    private readonly shared?: SharedPlaces<T>,
+  ) {
+    if (shared) this.#renewTimer = setInterval(() => void this.#renew(shared), shared.renewMs)
+    this.#renewTimer?.unref()
+  }
 
   get waitingCount(): number {
     return this.#waitingCount
@@ -64,7 +86,8 @@ export class FairQueue<T extends Ticket> {
    * @throws AppError QUEUE_FULL with the seconds after which a place may be free.
    */
   reserve(): () => void {
-    const taken = this.#running.size + this.#waitingCount + this.#reserved
+    const waiting = this.#waitingCount + this.#waitingElsewhere
+    const taken = this.#running.size + waiting + this.#reserved
     if (taken >= this.limits.maxConcurrent + this.limits.maxWaiting) {
       const retryAfter = Math.ceil((this.#meanMs ?? 1000) / this.limits.maxConcurrent / 1000)
       throw new AppError('QUEUE_FULL', { retryAfter: Math.min(Math.max(retryAfter, 1), 60) })
@@ -107,6 +130,12 @@ export class FairQueue<T extends Ticket> {
     else this.#runningByUser.delete(ticket.userId)
     const tookMs = Date.now() - run.since
     this.#meanMs = this.#meanMs === undefined ? tookMs : this.#meanMs * 0.8 + tookMs * 0.2
+    void this.shared?.release(ticket)
+    this.#advance()
+  }
+
+  /** A place may have become free at another server. */
+  retry(): void {
     this.#advance()
   }
 
@@ -123,31 +152,67 @@ export class FairQueue<T extends Ticket> {
   pause(): void {
     this.#paused = true
     clearTimeout(this.#placesTimer)
+    clearTimeout(this.#askTimer)
+    clearInterval(this.#renewTimer)
   }
 
   #advance(): void {
-    while (!this.#paused && this.#running.size < this.limits.maxConcurrent) {
-      const ticket = this.#next()
-      if (!ticket) break
-      this.leave(ticket)
-      // Who was served goes to the ring's end.
-      const rest = this.#waiting.get(ticket.userId)
-      if (rest) {
-        this.#waiting.delete(ticket.userId)
-        this.#waiting.set(ticket.userId, rest)
-      }
-      this.#running.set(ticket.id, { ticket, since: Date.now() })
-      this.#busyChats.add(ticket.chatId)
-      this.#runningByUser.set(ticket.userId, (this.#runningByUser.get(ticket.userId) ?? 0) + 1)
-      this.start(ticket)
-    }
+    if (this.shared) void this.#ask(this.shared)
+    else for (let next = this.#next(); next; next = this.#next()) this.#begin(next)
     this.#tellPlacesSoon()
   }
 
-  #next(): T | undefined {
+  /** Asks for a place for each user whose turn it is here, until all have been refused. */
+  async #ask(shared: SharedPlaces<T>): Promise<void> {
+    this.#askAgain = true
+    if (this.#asking) return
+    this.#asking = true
+    const refused = new Set<string>()
+    while (this.#askAgain) {
+      this.#askAgain = false
+      refused.clear()
+      for (let next = this.#next(); next; next = this.#next(refused)) {
+        // A store that is away is asked again, as are the others.
+        const answer = await shared.take(next).catch(() => 'full' as const)
+        if (answer === 'full') refused.add(next.userId)
+        else if (answer === 'chat-busy') refused.add(next.chatId)
+        else if (this.#waiting.get(next.userId)?.has(next.id) && !this.#paused) this.#begin(next)
+        else await shared.release(next)
+      }
+    }
+    this.#asking = false
+    if (refused.size === 0 || this.#paused) return
+    clearTimeout(this.#askTimer)
+    this.#askTimer = setTimeout(() => this.#advance(), askAgainMs).unref()
+  }
+
+  async #renew(shared: SharedPlaces<T>): Promise<void> {
+    const held = Array.from(this.#running.values(), ({ ticket }) => ticket)
+    this.#waitingElsewhere = await shared.renew(held, this.#waitingCount)
+  }
+
+  #begin(ticket: T): void {
+    this.leave(ticket)
+    // Who was served goes to the ring's end.
+    const rest = this.#waiting.get(ticket.userId)
+    if (rest) {
+      this.#waiting.delete(ticket.userId)
+      this.#waiting.set(ticket.userId, rest)
+    }
+    this.#running.set(ticket.id, { ticket, since: Date.now() })
+    this.#busyChats.add(ticket.chatId)
+    this.#runningByUser.set(ticket.userId, (this.#runningByUser.get(ticket.userId) ?? 0) + 1)
+    this.start(ticket)
+  }
+
+  /** The ticket whose turn it is here, but for those of `refused` users and chats. */
+  #next(refused?: ReadonlySet<string>): T | undefined {
+    if (this.#paused || this.#running.size >= this.limits.maxConcurrent) return undefined
     for (const [userId, tickets] of this.#waiting) {
+      if (refused?.has(userId)) continue
       if ((this.#runningByUser.get(userId) ?? 0) >= this.limits.userMaxConcurrent) continue
       for (const ticket of tickets.values()) {
+        if (refused?.has(ticket.chatId)) continue
         if (!this.#busyChats.has(ticket.chatId)) return ticket
       }
     }

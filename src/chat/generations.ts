@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ActiveReply } from '../../schemas/events.js'
 import type { Cache } from '../cache/cache.js'
 import { serversChannel } from '../cache/keys.js'
+import type { Places } from '../cache/places.js'
 import type { StreamLog } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
@@ -25,6 +26,7 @@ import { Peers } from './peers.js'
 import { presentMessage, presentStart } from './present.js'
 import { hasEnded, ReplyState } from './reply-state.js'
 import { Runner } from './runner.js'
+import { sharePlaces } from './shared-places.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
 import { within } from './within.js'
@@ -50,8 +52,8 @@ export interface GenerationSettings {
 interface Services {
   store: Store
   cache: Cache
-  /** Where several servers are one system. */
-  streamLog?: StreamLog | undefined
+  /** What several servers share to be one system. */
+  shared?: { streamLog: StreamLog; places: Places } | undefined
   client: OllamaClient
   catalogue: ModelCatalogue
   hub: Hub
@@ -85,16 +87,27 @@ export class Generations {
     const { store, cache, client, catalogue, hub, log } = services
     const { maxConcurrent, userMaxConcurrent, queueMax } = settings
     // A dead server's replies are found within LEASE_MS: the lease, and a look.
-    const leaseMs = settings.leaseMs * 0.9
+    const leaseMs = settings.leaseMs * 0.8
     this.#lookEveryMs = settings.leaseMs * 0.1
     this.#services = services
     const state = new ReplyState(store, newId(), leaseMs)
     const estimate = new TokenEstimate()
     this.#state = state
+    const { shared } = services
+    this.#others = noOtherServers
+    if (shared) {
+      const peers = new Peers(cache, state.owner)
+      const parts = { store, hub, peers, log: shared.streamLog, held: this.#held, warnings: log }
+      this.#logWriter = new LogWriter(shared.streamLog)
+      this.#outbox = new Outbox(peers, this.#logWriter, this.#held)
+      this.#others = new Mirrors(parts)
+      this.#peers = peers
+    }
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
       (reply, place) => this.#tellPlace(reply, place),
+      shared && this.#peers && sharePlaces(shared.places, store, this.#peers, leaseMs / 3),
     )
     this.#keeper = new Keeper(
       store,
@@ -119,21 +132,11 @@ export class Generations {
       log,
     })
     this.#accept = new Accept(store, state, catalogue, estimate, () => this.#queue.reserve())
-    const { streamLog } = services
-    this.#others = noOtherServers
-    if (streamLog) {
-      const peers = new Peers(cache, state.owner)
-      const parts = { store, hub, peers, log: streamLog, held: this.#held, warnings: log }
-      this.#logWriter = new LogWriter(streamLog)
-      this.#outbox = new Outbox(peers, this.#logWriter, this.#held)
-      this.#others = new Mirrors(parts)
-      this.#peers = peers
-    }
     this.#takeover = new Takeover(
       store,
       state,
       catalogue,
-      streamLog,
+      shared?.streamLog,
       hub,
       this.#held,
       (reply) => this.#hold(reply),
@@ -369,6 +372,7 @@ export class Generations {
   #hear(news: ServerNews): void {
     if ('watch' in news) void this.#outbox?.watch(news.watch)
     else if ('dropChat' in news) this.#dropHeld(news.dropChat)
+    else if ('freed' in news) this.#queue.retry()
     else {
       const reply = this.#held.get(news.stop)
       if (reply) this.#interrupt(reply, 'stopped')
@@ -377,7 +381,7 @@ export class Generations {
 
   /** @returns the record as it ended; undefined when it is gone, or was ended by somebody else just now. */
   async #stop(row: MessageRow): Promise<MessageRow | undefined> {
-    const { store, hub, streamLog } = this.#services
+    const { store, hub, shared } = this.#services
     const reply = this.#held.get(row.id)
     if (reply) {
       this.#interrupt(reply, 'stopped')
@@ -389,7 +393,7 @@ export class Generations {
     const left = await store.findMessage(row.userId, row.chatId, row.id)
     if (!left || hasEnded(left)) return left
     // Nobody runs it, or who does cannot be told: it will find that the reply is not its own.
-    const text = await keptText(left, streamLog)
+    const text = await keptText(left, shared?.streamLog)
     const ended = await this.#state.end(left, { status: 'stopped', text })
     if (ended) hub.toChat(row.chatId, 'message', presentMessage(ended))
     return ended

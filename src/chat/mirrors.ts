@@ -19,7 +19,12 @@ const silenceMs = { running: 1000, waiting: 5000 }
 const stopTimeoutMs = 1000
 
 /** What servers ask of each other. */
-export type ServerNews = { watch: string } | { stop: string } | { dropChat: string }
+export type ServerNews =
+  | { watch: string }
+  | { stop: string }
+  | { dropChat: string }
+  /** A place at Ollama. */
+  | { freed: true }
 
 type ChatNews = { [E in ChatEventName]: { event: E; payload: ServerEvents[E] } }[ChatEventName]
 type UserNews = { [E in UserEventName]: { event: E; payload: ServerEvents[E] } }[UserEventName]
