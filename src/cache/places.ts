@@ -3,7 +3,7 @@ import { placesKeys } from './keys.js'
 import type { RedisClient } from './redis.js'
 
 /** Who asks for a place. */
-export interface PlaceRequest {
+interface PlaceRequest {
   id: string
   userId: string
 }
