@@ -6,6 +6,7 @@ import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
 import type { MessageRow, Store, StoredTurn } from '../stores/store.js'
+import { within } from '../within.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { FairQueue, type Place } from './fair-queue.js'
@@ -19,6 +20,7 @@ import { hasEnded, ReplyState } from './reply-state.js'
 import { Runner } from './runner.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
+import { Windows } from './windows.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
@@ -72,6 +74,7 @@ export class Generations {
     this.#leaseMs = leaseMs
     const state = new ReplyState(store, newId(), leaseMs)
     const estimate = new TokenEstimate()
+    const windows = new Windows()
     this.#state = state
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
@@ -98,9 +101,12 @@ export class Generations {
       catalogue,
       known,
       estimate,
+      windows,
       log,
     })
-    this.#accept = new Accept(store, state, catalogue, estimate, () => this.#queue.reserve())
+    this.#accept = new Accept(store, state, catalogue, estimate, windows, () =>
+      this.#queue.reserve(),
+    )
     this.#takeover = new Takeover(
       store,
       state,
@@ -325,16 +331,5 @@ export class Generations {
     const row = await this.#services.store.findMessage(userId, chatId, messageId)
     if (!row) throw new AppError('MESSAGE_NOT_FOUND')
     return row
-  }
-}
-
-/** The promise's value, or undefined when it takes longer than `ms`. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  const timer = new AbortController()
-  const timeout = delay(ms, undefined, { signal: timer.signal }).catch(() => undefined)
-  try {
-    return await Promise.race([promise, timeout])
-  } finally {
-    timer.abort()
   }
 }

@@ -1,5 +1,6 @@
 import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
+import { Windows } from '../../src/chat/windows.js'
 import { ask, connect } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { type Script, type StandInModel, standInModel } from '../services/ollama-stand-in.js'
@@ -8,8 +9,7 @@ import { type Script, type StandInModel, standInModel } from '../services/ollama
 const perMessage = 4
 
 /** A model that counts `perToken` characters as a token and answers with `length` letters. */
-const counting =
-  (perToken: (model: string) => number, length = 400): Script =>
+const counting = (perToken: (model: string) => number, length = 400): Script =>
   function* ({ model, messages }) {
     const characters = messages.reduce((sum, { content }) => sum + content.length, 0)
     yield { content: 'a'.repeat(length) }
@@ -185,4 +185,37 @@ t.test('a message that cannot fit alone is refused by name, before Ollama is cal
   t.equal((await read(chatId)).messages.length, 2, 'nothing was stored')
   const raised = await send(chatId, { content, options: { num_ctx: 4096 } })
   t.equal(raised.status, 201, 'a larger window has room for it')
+})
+
+/** An Ollama that loads its model with what a request asks for, else with its own 2048. */
+const loading =
+  (loaded: StandInModel): Script =>
+  (body, ...rest) => {
+    loaded.loadedContextLength = Number(body.options?.num_ctx ?? 2048)
+    return counting(() => 4, 100)(body, ...rest)
+  }
+
+t.test('a model that was not loaded has the window that it was then loaded with', async (t) => {
+  const models = [model('own', { loadedContextLength: undefined })]
+  const { newChat, send } = await startConversation(
+    t,
+    {},
+    { models, script: loading(models[0] ?? standInModel) },
+  )
+  const chatId = await newChat()
+  for (const which of ['first', 'second']) {
+    const { body } = await send(chatId, { content: 'x'.repeat(500) })
+    t.equal(body.reply.usage?.contextLength, 2048, which)
+  }
+})
+
+t.test('a window that one request asked for is no other’s', async (t) => {
+  const windows = new Windows()
+  const windowWhenLoaded = (contextLength: number | undefined, options = {}) =>
+    windows.of({ name: 'own', contextLength, trainedContextLength: 8192 }, options).contextLength
+  t.equal(windowWhenLoaded(2048), 2048)
+  t.equal(windowWhenLoaded(2048, { num_ctx: 256 }), 256)
+  t.equal(windowWhenLoaded(256), 2048, 'Ollama loads the model again for who asks for none')
+  t.equal(windowWhenLoaded(undefined), 2048, 'and as it did before')
+  t.equal(windowWhenLoaded(3000), 3000, 'its own window changes with its settings')
 })
