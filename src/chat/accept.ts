@@ -6,8 +6,8 @@ import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
 import { assertFits } from './context.js'
 import type { ReplyState } from './reply-state.js'
-import { windowOf } from './runner.js'
 import type { TokenEstimate } from './token-estimate.js'
+import type { Windows } from './windows.js'
 
 export interface SendInput {
   userId: string
@@ -32,6 +32,7 @@ export class Accept {
     private readonly state: ReplyState,
     private readonly catalogue: ModelCatalogue,
     private readonly estimate: TokenEstimate,
+    private readonly windows: Windows,
     private readonly reserve: () => () => void,
   ) {}
 
@@ -54,7 +55,7 @@ export class Accept {
     if (!chat) throw new AppError('CHAT_NOT_FOUND')
     const model = await this.catalogue.find(input.model ?? chat.model ?? undefined)
     const options = { ...chat.options, ...input.options }
-    assertFits(windowOf(model, options), chat.system, input.content, this.estimate)
+    assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 
     const giveBack = this.reserve()
     try {

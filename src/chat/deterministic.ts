@@ -27,6 +27,8 @@ export class DeterministicReplies {
   /** The key of a request whose answer can only be one; undefined for any other. */
   keyOf({ digest, messages, options }: Request): string | undefined {
     if (options.temperature !== 0 || options.seed === undefined) return undefined
+    // Without a digest nothing says which model it is.
+    if (digest === '') return undefined
     const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))
     const text = JSON.stringify([digest, sorted, messages.map((m) => [m.role, m.content])])
     return createHash('sha256').update(text).digest('base64url')

@@ -9,6 +9,7 @@ import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
 import type { MessageRow, Store, StoredTurn } from '../stores/store.js'
+import { within } from '../within.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { FairQueue, type Place } from './fair-queue.js'
@@ -29,7 +30,7 @@ import { Runner } from './runner.js'
 import { sharePlaces } from './shared-places.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
-import { within } from './within.js'
+import { Windows } from './windows.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
@@ -92,6 +93,7 @@ export class Generations {
     this.#services = services
     const state = new ReplyState(store, newId(), leaseMs)
     const estimate = new TokenEstimate()
+    const windows = new Windows()
     this.#state = state
     const { shared } = services
     this.#others = noOtherServers
@@ -129,9 +131,12 @@ export class Generations {
       catalogue,
       known,
       estimate,
+      windows,
       log,
     })
-    this.#accept = new Accept(store, state, catalogue, estimate, () => this.#queue.reserve())
+    this.#accept = new Accept(store, state, catalogue, estimate, windows, () =>
+      this.#queue.reserve(),
+    )
     this.#takeover = new Takeover(
       store,
       state,

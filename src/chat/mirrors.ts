@@ -2,6 +2,7 @@ import type { ServerEvents } from '../../schemas/events.js'
 import type { Message, MessageStart } from '../../schemas/messages.js'
 import { chatChannel, serversChannel, userChannel } from '../cache/keys.js'
 import type { Store } from '../stores/store.js'
+import { within } from '../within.js'
 import type { ChatEventName, UserEventName } from './hub.js'
 import { Listening } from './listening.js'
 import type { LiveReply } from './live-reply.js'
@@ -9,7 +10,6 @@ import { Mirror, type MirrorParts } from './mirror.js'
 import type { OtherServers } from './other-servers.js'
 import { presentMessage } from './present.js'
 import { hasEnded } from './reply-state.js'
-import { within } from './within.js'
 
 /** How often the holders of followed replies are told that somebody listens. */
 const watchEveryMs = 1000

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { GenerationOptions, MessageFault, Usage } from '../../schemas/messages.js'
+import type { MessageFault, Usage } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
-import type { ModelCatalogue, ResolvedModel } from '../ollama/catalogue.js'
+import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { ChatResult, OllamaClient } from '../ollama/client.js'
 import type { ChatRow, MessageRow, Store } from '../stores/store.js'
 import { fitContext, type Prompt } from './context.js'
@@ -12,9 +12,7 @@ import type { Interruption, LiveReply } from './live-reply.js'
 import { presentMessage, presentStart } from './present.js'
 import type { Outcome, ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
-
-/** What Ollama loads a model with, where neither it nor the request says. */
-const usualContextLength = 4096
+import type { Windows } from './windows.js'
 
 /** Between tries to store a reply's end, in milliseconds. */
 const endRetryMs = { first: 100, longest: 2000 }
@@ -41,19 +39,8 @@ interface Parts {
   catalogue: ModelCatalogue
   known: DeterministicReplies
   estimate: TokenEstimate
+  windows: Windows
   log: Log
-}
-
-/** The window that a request will have. */
-export function windowOf(model: ResolvedModel, options: GenerationOptions) {
-  const trained = model.trainedContextLength ?? Number.POSITIVE_INFINITY
-  const wanted = options.num_ctx ?? model.contextLength ?? usualContextLength
-  const predict = options.num_predict
-  return {
-    model: model.name,
-    contextLength: Math.min(wanted, trained),
-    maxReplyTokens: predict !== undefined && predict > 0 ? predict : undefined,
-  }
 }
 
 /** Runs one reply from its turn in the queue to its one terminal state. */
@@ -147,11 +134,11 @@ export class Runner {
   }
 
   async #generate(reply: LiveReply): Promise<Usage> {
-    const { catalogue, client, estimate, known } = this.parts
+    const { catalogue, client, estimate, known, windows } = this.parts
     const model = await catalogue.find(reply.row.model)
     const { chat, message } = await this.#question(reply.row)
     const options = reply.row.options ?? {}
-    const window = windowOf(model, options)
+    const window = windows.of(model, options)
     const prompt = await fitContext(this.parts.store, chat, message, window, estimate)
     const sent = {
       contextLength: window.contextLength,
@@ -182,6 +169,11 @@ export class Runner {
       reply.signal,
     )
     const usage = { ...sent, ...usageOf(result) }
+    if (model.contextLength === undefined) {
+      // It was loaded for this request, whose window nobody could know before.
+      const contextLength = await catalogue.loadedWindow(model.name)
+      usage.contextLength = windows.of({ ...model, contextLength }, options).contextLength
+    }
     if (!begun) this.#learn(model.name, prompt, result)
     if (key && !begun) {
       const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole, usage }

@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import pLimit from 'p-limit'
 import type { LanguageModel } from '../../schemas/models.js'
 import { AppError } from '../errors.js'
+import { within } from '../within.js'
 import type { OllamaClient } from './client.js'
 import type { ListedModel, ModelFacts } from './model-answers.js'
 import { createRevalidated } from './revalidated.js'
@@ -28,6 +28,11 @@ export interface ModelCatalogue {
    * @throws AppError MODEL_NOT_FOUND, and what `list` throws.
    */
   find(name?: string): Promise<ResolvedModel>
+  /**
+   * The window, in tokens, that a model is loaded with now, asked for anew. Never rejects; undefined
+   * when it is not loaded or Ollama does not tell soon.
+   */
+  loadedWindow(name: string): Promise<number | undefined>
 }
 
 interface CatalogueOptions {
@@ -46,6 +51,8 @@ const showsAtOnce = 4
 /** The windows that are loaded: how long they are served as they are, and while asked for again. */
 const windowsFreshMs = 5_000
 const windowsStaleMs = 30_000
+/** How long a look at one loaded window may take. */
+const loadedWindowMs = 250
 
 /** The models that Ollama has, known without asking it each time. */
 export function createModelCatalogue(
@@ -82,15 +89,7 @@ export function createModelCatalogue(
       const listed = await client.list()
       const keys = new Set(listed.map(({ digest, name }) => digest || name))
       for (const key of facts.keys()) if (!keys.has(key)) facts.delete(key)
-      const done = new AbortController()
-      const { signal } = done
-      await Promise.race([
-        Promise.all(listed.map(factsOf)),
-        delay(capabilitiesMs, undefined, { signal, ref: false }).catch(() => {
-          // Aborted: the facts were there first.
-        }),
-      ])
-      done.abort()
+      await within(Promise.all(listed.map(factsOf)), capabilitiesMs)
       return listed
     },
     freshMs,
@@ -142,6 +141,11 @@ export function createModelCatalogue(
         capabilities: known?.capabilities ?? [],
         continues: /\$last\b|slice \$\.Messages/.test(template),
       }
+    },
+
+    async loadedWindow(name) {
+      const loaded = await within(windows.refresh(), loadedWindowMs)
+      return loaded?.get(name)
     },
   }
 }

@@ -1,0 +1,40 @@
+import { LRUCache } from 'lru-cache'
+import type { GenerationOptions } from '../../schemas/messages.js'
+import type { ResolvedModel } from '../ollama/catalogue.js'
+import type { Window } from './context.js'
+
+/** What Ollama loads a model with, where neither it nor the request says. */
+const usualContextLength = 4096
+/** Ollama unloads a model after five minutes, and what it says of it is a little old. */
+const askedMs = 10 * 60_000
+
+/**
+ * The window that a request will have: the one it asks for, else the one its model is loaded with.
+ * Ollama loads a model again for a request that asks for another window, and again for the next
+ * that asks for none: so a window that one request asked for is not what others get.
+ */
+export class Windows {
+  /** Windows that were asked for lately, by model and length. */
+  readonly #asked = new LRUCache<string, true>({ max: 1000, ttl: askedMs })
+  /** The window that each model was last loaded with of itself. */
+  readonly #own = new LRUCache<string, number>({ max: 200 })
+
+  of(
+    model: Pick<ResolvedModel, 'name' | 'contextLength' | 'trainedContextLength'>,
+    { num_ctx, num_predict }: GenerationOptions,
+  ): Window {
+    const { name, contextLength: loaded, trainedContextLength = Number.POSITIVE_INFINITY } = model
+    if (num_ctx !== undefined) this.#asked.set(keyOf(name, num_ctx), true)
+    else if (loaded !== undefined && !this.#asked.has(keyOf(name, loaded))) {
+      this.#own.set(name, loaded)
+    }
+    const wanted = num_ctx ?? this.#own.get(name) ?? usualContextLength
+    return {
+      model: name,
+      contextLength: Math.min(wanted, trainedContextLength),
+      maxReplyTokens: num_predict !== undefined && num_predict > 0 ? num_predict : undefined,
+    }
+  }
+}
+
+const keyOf = (model: string, contextLength: number) => `${contextLength} ${model}`

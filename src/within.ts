@@ -1,0 +1,14 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** The promise's value, or undefined when it takes longer than `ms` milliseconds. */
+export async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
+  const done = new AbortController()
+  const { signal } = done
+  try {
+    // Aborted: the value was there first.
+    const late = delay(ms, undefined, { signal, ref: false }).catch(() => undefined)
+    return await Promise.race([promise, late])
+  } finally {
+    done.abort()
+  }
+}

@@ -1,0 +1,221 @@
+import t from 'tap'
+import type { ApiError } from '../../schemas/common.js'
+import { Windows } from '../../src/chat/windows.js'
+import { ask, connect } from '../services/client.js'
+import { startConversation } from '../services/conversation.js'
+import { type Script, type StandInModel, standInModel } from '../services/ollama-stand-in.js'
+
+/** What a message's template takes, in tokens. */
+const perMessage = 4
+
+/** A model that counts `perToken` characters as a token and answers with `length` letters. */
+const counting = (perToken: (model: string) => number, length = 400): Script =>
+  function* ({ model, messages }) {
+    const characters = messages.reduce((sum, { content }) => sum + content.length, 0)
+    yield { content: 'a'.repeat(length) }
+    yield {
+      done: {
+        done_reason: 'stop',
+        prompt_eval_count: Math.ceil(characters / perToken(model)) + perMessage * messages.length,
+        eval_count: 100,
+        eval_duration: 2_000_000_000,
+        prompt_eval_duration: 30_000_000,
+        load_duration: 5_000_000,
+        total_duration: 2_100_000_000,
+      },
+    }
+  }
+
+const model = (name: string, fields: Partial<StandInModel> = {}): StandInModel => ({
+  ...standInModel,
+  name: `${name}:latest`,
+  ...fields,
+})
+
+t.test('the newest whole exchanges that fit, the system prompt and the new message', async (t) => {
+  const { standIn, newChat, send } = await startConversation(
+    t,
+    {},
+    {
+      models: [model('small', { loadedContextLength: 2048 })],
+      script: counting(() => 1),
+    },
+  )
+  const system = 'Be brief.'
+  const chatId = await newChat({ system })
+  const contentOf = (n: number) => `${n}`.padStart(3, '0').padEnd(200, ' word')
+  let dropped = 0
+  for (let n = 0; n < 8; n++) {
+    const { body, status } = await send(chatId, { content: contentOf(n) })
+    t.equal(status, 201)
+    const sent = standIn.callsOf('/api/chat')[n]?.body.messages ?? []
+    t.same(sent[0], { role: 'system', content: system })
+    t.same(sent.at(-1), { role: 'user', content: contentOf(n) })
+    const kept = (sent.length - 2) / 2
+    const expected = Array.from({ length: kept }, (_, i) => [
+      { role: 'user', content: contentOf(n - kept + i) },
+      { role: 'assistant', content: 'a'.repeat(400) },
+    ])
+    t.same(sent.slice(1, -1), expected.flat(), `the newest ${kept} exchanges, whole and in order`)
+    const { promptTokens = 0, ...usage } = body.reply.usage ?? {}
+    t.match(usage, {
+      contextLength: 2048,
+      messagesSent: sent.length,
+      messagesDropped: 2 * (n - kept),
+    })
+    // A quarter is kept for an answer whose length nobody bounded.
+    t.ok(promptTokens <= 2048 - 512, `${promptTokens} tokens leave room for the answer`)
+    dropped = 2 * (n - kept)
+    if (dropped > 0) t.ok(promptTokens + 600 > 2048 - 512, 'and another exchange had no room')
+  }
+  t.ok(dropped > 0, 'some were dropped in the end')
+})
+
+t.test('tokens are counted as each model counts them', async (t) => {
+  const { standIn, newChat, send } = await startConversation(
+    t,
+    {},
+    {
+      models: [
+        model('wordy', { loadedContextLength: 2048 }),
+        model('terse', { loadedContextLength: 2048 }),
+      ],
+      script: counting((name) => (name.startsWith('wordy') ? 1 : 4)),
+    },
+  )
+  const dropped = async (name: string) => {
+    const chatId = await newChat({ model: name })
+    let last = 0
+    for (let n = 0; n < 10; n++) {
+      const { body } = await send(chatId, { content: 'x'.repeat(400) })
+      last = body.reply.usage?.messagesDropped ?? -1
+      t.ok((body.reply.usage?.promptTokens ?? 9999) < 2048, 'never over the window')
+    }
+    return last
+  }
+  const ofWordy = await dropped('wordy')
+  const ofTerse = await dropped('terse')
+  t.ok(ofWordy >= 2 * 8, `one character a token: ${ofWordy} of 18 dropped`)
+  t.ok(ofTerse < 2 * 6, `four characters a token: ${ofTerse} of 18 dropped`)
+  t.equal(standIn.callsOf('/api/chat').length, 20)
+})
+
+t.test('the window is the loaded one, or the one asked for, or the trained one', async (t) => {
+  const { newChat, send } = await startConversation(
+    t,
+    {},
+    {
+      models: [
+        model('loaded', { loadedContextLength: 3000, contextLength: 8192 }),
+        model('away', { loadedContextLength: undefined, contextLength: 8192 }),
+        model('tiny', { loadedContextLength: undefined, contextLength: 2048 }),
+      ],
+    },
+  )
+  const windowOf = async (name: string, options = {}) => {
+    const chatId = await newChat({ model: name, options })
+    const { body } = await send(chatId, { content: 'len=10' })
+    return body.reply.usage?.contextLength
+  }
+  t.equal(await windowOf('loaded'), 3000)
+  t.equal(await windowOf('loaded', { num_ctx: 1000 }), 1000)
+  t.equal(await windowOf('loaded', { num_ctx: 100_000 }), 8192, 'no more than it was trained for')
+  t.equal(await windowOf('away'), 4096, 'what Ollama loads by itself')
+  t.equal(await windowOf('tiny'), 2048)
+})
+
+t.test('an answer as long as was asked for has its room', async (t) => {
+  const { newChat, send } = await startConversation(
+    t,
+    {},
+    { models: [model('small', { loadedContextLength: 2048 })], script: counting(() => 1, 100) },
+  )
+  const promptTokens = async (options: object) => {
+    const chatId = await newChat({ options })
+    let most = 0
+    for (let n = 0; n < 8; n++) {
+      const { body } = await send(chatId, { content: 'x'.repeat(250) })
+      most = Math.max(most, body.reply.usage?.promptTokens ?? 9999)
+    }
+    return most
+  }
+  const long = await promptTokens({ num_predict: 1200 })
+  t.ok(long <= 848, `${long} tokens when 1200 are kept`)
+  const short = await promptTokens({ num_predict: 100 })
+  t.ok(short > 1400 && short <= 1948, `${short} tokens when 100 are kept`)
+})
+
+t.test('usage tells what the reply took', async (t) => {
+  const { newChat, send } = await startConversation(t, {}, { script: counting(() => 1) })
+  const chatId = await newChat({ system: 'S' })
+  const { body } = await send(chatId, { content: 'x'.repeat(50) })
+  t.same(body.reply.usage, {
+    contextLength: 4096,
+    messagesSent: 2,
+    messagesDropped: 0,
+    promptTokens: 51 + 2 * perMessage,
+    replyTokens: 100,
+    totalMs: 2100,
+    loadMs: 5,
+    promptMs: 30,
+    replyMs: 2000,
+    tokensPerSecond: 50,
+  })
+})
+
+t.test('a message that cannot fit alone is refused by name, before Ollama is called', async (t) => {
+  const { standIn, url, user, newChat, send, read } = await startConversation(
+    t,
+    {},
+    { models: [model('small', { loadedContextLength: 2048 })], script: counting(() => 1) },
+  )
+  const chatId = await newChat({ system: 's'.repeat(200) })
+  const content = 'x'.repeat(1400)
+  const first = await send(chatId, { content })
+  t.equal(first.status, 201, 'nothing is known of the model yet')
+  const calls = standIn.callsOf('/api/chat').length
+  const refused = await send<ApiError>(chatId, { content })
+  t.match(refused, { status: 400, body: { code: 'MESSAGE_TOO_LONG', message: /small:latest/ } })
+  const socket = await connect(t, url, user.token)
+  t.match(await ask(socket, 'chat-message', { chatId, content }), {
+    ok: false,
+    error: { code: 'MESSAGE_TOO_LONG', retryable: false },
+  })
+  t.equal(standIn.callsOf('/api/chat').length, calls)
+  t.equal((await read(chatId)).messages.length, 2, 'nothing was stored')
+  const raised = await send(chatId, { content, options: { num_ctx: 4096 } })
+  t.equal(raised.status, 201, 'a larger window has room for it')
+})
+
+/** An Ollama that loads its model with what a request asks for, else with its own 2048. */
+const loading =
+  (loaded: StandInModel): Script =>
+  (body, ...rest) => {
+    loaded.loadedContextLength = Number(body.options?.num_ctx ?? 2048)
+    return counting(() => 4, 100)(body, ...rest)
+  }
+
+t.test('a model that was not loaded has the window that it was then loaded with', async (t) => {
+  const models = [model('own', { loadedContextLength: undefined })]
+  const { newChat, send } = await startConversation(
+    t,
+    {},
+    { models, script: loading(models[0] ?? standInModel) },
+  )
+  const chatId = await newChat()
+  for (const which of ['first', 'second']) {
+    const { body } = await send(chatId, { content: 'x'.repeat(500) })
+    t.equal(body.reply.usage?.contextLength, 2048, which)
+  }
+})
+
+t.test('a window that one request asked for is no other’s', async (t) => {
+  const windows = new Windows()
+  const windowWhenLoaded = (contextLength: number | undefined, options = {}) =>
+    windows.of({ name: 'own', contextLength, trainedContextLength: 8192 }, options).contextLength
+  t.equal(windowWhenLoaded(2048), 2048)
+  t.equal(windowWhenLoaded(2048, { num_ctx: 256 }), 256)
+  t.equal(windowWhenLoaded(256), 2048, 'Ollama loads the model again for who asks for none')
+  t.equal(windowWhenLoaded(undefined), 2048, 'and as it did before')
+  t.equal(windowWhenLoaded(3000), 3000, 'its own window changes with its settings')
+})
