@@ -1,8 +1,9 @@
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyHttpOptions } from 'fastify'
+import Fastify, { type FastifyHttpOptions, type FastifyInstance } from 'fastify'
 import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
 
@@ -14,6 +15,8 @@ declare module 'fastify' {
 
 /** How often connections that have become idle are closed while the server goes down. */
 const idleCheckMs = 20
+/** The part of the grace after which every connection is closed, whatever it is about. */
+const patience = 0.5
 
 const root = join(import.meta.dirname, '..')
 
@@ -43,14 +46,34 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)
-  app.addHook('preClose', async () => closeIdleConnections(app.server))
+  closeConnections(app)
   app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
   app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
   return app
 }
 
-/** Node closes the connections that are idle when it is told to close, and no later ones. */
-function closeIdleConnections(server: Server): void {
-  const timer = setInterval(() => server.closeIdleConnections(), idleCheckMs)
-  server.once('close', () => clearInterval(timer))
+/**
+ * Node's own close waits for every connection that is not idle at that moment, and a client may
+ * stay silent in the midst of a request, of a WebSocket, or before it has said anything.
+ */
+function closeConnections(app: FastifyInstance): void {
+  const { server, config } = app
+  const open = new Set<Socket>()
+  server.on('connection', (socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+  })
+  app.addHook('preClose', async () => {
+    const timer = setInterval(() => {
+      server.closeIdleConnections()
+      for (const socket of open) if (socket.bytesRead === 0) socket.destroy()
+    }, idleCheckMs).unref()
+    const last = setTimeout(() => {
+      for (const socket of open) socket.destroy()
+    }, config.SHUTDOWN_GRACE_MS * patience).unref()
+    server.once('close', () => {
+      clearInterval(timer)
+      clearTimeout(last)
+    })
+  })
 }

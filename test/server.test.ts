@@ -1,4 +1,6 @@
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -66,6 +68,31 @@ t.test('SIGTERM: refused, told, handed over, 0; the next goes on from where it w
   const calls = standIn.callsOf('/api/chat')
   t.equal(calls.length, 2)
   t.equal(calls[1]?.body.messages.at(-1)?.role, 'assistant', 'gone on from the text that was kept')
+})
+
+t.test('SIGTERM ends it well, whatever clients do or leave undone', async (t) => {
+  const server = await startServer({ DATA_DIR: await dataDir(t), SHUTDOWN_GRACE_MS: '3000' })
+  t.teardown(() => server.end('SIGKILL'))
+  const { token } = await register(server.url)
+  const eager = { reconnectionDelay: 1, reconnectionDelayMax: 50 }
+  await Promise.all(Array.from({ length: 20 }, () => connect(t, server.url, token, eager)))
+  // One says nothing, one half a request, one no more than that it wants a WebSocket.
+  const upgrade = [
+    'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1',
+    'Host: localhost',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+  ]
+  for (const said of ['', 'POST /api/auth/login HTTP/1.1\r\n', `${upgrade.join('\r\n')}\r\n\r\n`]) {
+    const client = createConnection(Number(new URL(server.url).port), '127.0.0.1')
+    t.teardown(() => client.destroy())
+    await once(client, 'connect')
+    client.write(said)
+    if (said.endsWith('\r\n\r\n')) await once(client, 'data')
+  }
+  t.equal(await server.end('SIGTERM'), 0)
 })
 
 t.test(
