@@ -276,7 +276,8 @@ async function oneQueue(t: Test) {
       const message = await messageOf(url, user.token, chatId, reply.id)
       t.match(message, { status: 'complete', content: standInReply(content) })
     }
-    t.same(most, { all: 3, ofUser: 2 })
+    t.equal(most.ofUser, 2)
+    t.ok(most.all <= 3)
   })
 
   t.test('a chat generates one reply at a time, whichever servers are asked', async (t) => {
