@@ -1,6 +1,8 @@
 import fastifyMongodb from '@fastify/mongodb'
 import fp from 'fastify-plugin'
+import type { MongoClient } from 'mongodb'
 import { holdDataDir, keptSecret } from '../src/stores/data-dir.js'
+import { connectMongo } from '../src/stores/mongo/connection.js'
 import { createMongoStore } from '../src/stores/mongo.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
@@ -48,18 +50,23 @@ export default fp(
       }
     }
 
+    /** The client is closed with the store, or at once where the store cannot be used. */
+    async function openMongoStore(client: MongoClient, uri: string): Promise<Store> {
+      try {
+        await fastify.register(fastifyMongodb, { client })
+        return await createMongoStore(client.db(databaseOf(uri)), () => client.close(true))
+      } catch (error) {
+        await client.close(true)
+        throw error
+      }
+    }
+
     async function openMongo(uri: string): Promise<Store> {
       const where = describe(uri)
       try {
-        await fastify.register(fastifyMongodb, {
-          url: uri,
-          forceClose: true,
-          // Within Fastify's own limit, so that the error that is told is this one.
-          serverSelectionTimeoutMS: Math.floor(config.START_TIMEOUT_MS * 0.8),
-        })
-        const db = fastify.mongo.db ?? fastify.mongo.client.db('durable-chat')
-        // The client is closed by the plugin that opened it.
-        const opened = await createMongoStore(db, async () => {})
+        // Within Fastify's own limit, so that the error that is told is this one.
+        const client = await connectMongo(uri, config.START_TIMEOUT_MS * 0.6)
+        const opened = await openMongoStore(client, uri)
         log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
         return opened
       } catch (error) {
@@ -73,6 +80,9 @@ export default fp(
   },
   { name: 'db' },
 )
+
+/** The database that the URI names, else one of our own. */
+const databaseOf = (uri: string) => /^[^/]*\/\/[^/]*\/([^?]+)/.exec(uri)?.[1] ?? 'durable-chat'
 
 /** The URI's hosts and database: what is before the last @ may be a password, however it was written. */
 function describe(uri: string): string {

@@ -34,6 +34,8 @@ export class Accept {
     private readonly estimate: TokenEstimate,
     private readonly windows: Windows,
     private readonly reserve: () => () => void,
+    /** Hears of a message that may or may not be stored. */
+    private readonly onUnsure: (userId: string, messageId: string) => void,
   ) {}
 
   /**
@@ -64,6 +66,9 @@ export class Accept {
       )
       if (turn.created) onStored(turn)
       return turn
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') this.onUnsure(userId, id)
+      throw error
     } finally {
       giveBack()
     }

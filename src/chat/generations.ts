@@ -30,6 +30,7 @@ import { Runner } from './runner.js'
 import { sharePlaces } from './shared-places.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
+import { UnsureTurns } from './unsure-turns.js'
 import { Windows } from './windows.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
@@ -76,6 +77,7 @@ export class Generations {
   readonly #takeover: Takeover
   readonly #runner: Runner
   readonly #accept: Accept
+  readonly #unsure: UnsureTurns
   readonly #lookEveryMs: number
   readonly #outbox: Outbox | undefined
   readonly #logWriter: LogWriter | undefined
@@ -134,8 +136,15 @@ export class Generations {
       windows,
       log,
     })
-    this.#accept = new Accept(store, state, catalogue, estimate, windows, () =>
-      this.#queue.reserve(),
+    this.#unsure = new UnsureTurns(store, (turn) => this.#holdOwn(turn))
+    this.#accept = new Accept(
+      store,
+      state,
+      catalogue,
+      estimate,
+      windows,
+      () => this.#queue.reserve(),
+      (userId, messageId) => this.#unsure.add(userId, messageId),
     )
     this.#takeover = new Takeover(
       store,
@@ -183,15 +192,9 @@ export class Generations {
    */
   async send(input: SendInput): Promise<StoredTurn> {
     if (this.#closing) throw new AppError('SHUTTING_DOWN')
-    const turn = await this.#accept.accept(input, ({ message, reply }) => {
-      this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
-      this.#hold(LiveReply.queued(reply))
-    })
-    // Stored by a call that never heard so from the store: nobody else would run it.
-    const { reply } = turn
-    if (reply.status === 'queued' && reply.owner === this.#state.owner) {
-      this.#hold(LiveReply.queued(reply))
-    }
+    const turn = await this.#accept.accept(input, (stored) => this.#holdOwn(stored))
+    // Stored by a call that never heard so from the store.
+    this.#holdOwn(turn)
     return turn
   }
 
@@ -286,6 +289,7 @@ export class Generations {
     await this.#keeper.close()
     this.#flusher.close()
     this.#logWriter?.close()
+    this.#unsure.close()
     await this.#others.close()
     await this.#leave?.()
   }
@@ -333,6 +337,14 @@ export class Generations {
       ...(thinking && { thinking }),
       ...(reply?.place && { position: reply.place.position }),
     }
+  }
+
+  /** Takes up a turn that was stored in this process's name, unless it has been. */
+  #holdOwn({ message, reply }: Pick<StoredTurn, 'message' | 'reply'>): void {
+    if (reply.status !== 'queued' || reply.owner !== this.#state.owner) return
+    if (this.#held.has(reply.id)) return
+    this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
+    this.#hold(LiveReply.queued(reply))
   }
 
   #hold(reply: LiveReply): void {

@@ -1,10 +1,11 @@
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import redisPlugin from '../../plugins/redis.js'
 import { parseConfig } from '../../src/config.js'
+import { startTcpProxy } from '../services/tcp-proxy.js'
 import { cacheContract } from './contract.js'
 
 const url = process.env.REDIS_URL
@@ -34,32 +35,37 @@ if (!url) {
   t.test('Redis', { skip: 'REDIS_URL is not set' }, async () => {})
 } else {
   let names = 0
-  cacheContract(t, {
-    open: async (t) => {
-      const caches = [await openCache(t, url), await openCache(t, url)] as const
-      // Each test has keys and channels of its own.
-      const prefix = `test:${process.pid}:${Date.now()}:${++names}:`
-      const [cache, other] = caches.map((inner) => ({
-        ping: () => inner.ping(),
-        close: () => inner.close(),
-        get: (key: string) => inner.get(prefix + key),
-        set: (key: string, value: string, ttlMs: number) => inner.set(prefix + key, value, ttlMs),
-        delete: (key: string) => inner.delete(prefix + key),
-        hit: (key: string, windowMs: number, events?: number) =>
-          inner.hit(prefix + key, windowMs, events),
-        publish: (channel: string, message: string) => inner.publish(prefix + channel, message),
-        subscribe: (channel: string, listener: (message: string) => void) =>
-          inner.subscribe(prefix + channel, listener),
-      })) as [(typeof caches)[0], (typeof caches)[0]]
-      return { cache, other }
-    },
-    // Redis has a clock of its own.
-    pass: (ms) => delay(ms),
-  })
+  const contract = (t: Test, urls: string) =>
+    cacheContract(t, {
+      open: async (t) => {
+        const caches = [await openCache(t, urls), await openCache(t, urls)] as const
+        // Each test has keys and channels of its own.
+        const prefix = `test:${process.pid}:${Date.now()}:${++names}:`
+        const [cache, other] = caches.map((inner) => ({
+          ping: () => inner.ping(),
+          close: () => inner.close(),
+          get: (key: string) => inner.get(prefix + key),
+          set: (key: string, value: string, ttlMs: number) => inner.set(prefix + key, value, ttlMs),
+          delete: (key: string) => inner.delete(prefix + key),
+          hit: (key: string, windowMs: number, events?: number) =>
+            inner.hit(prefix + key, windowMs, events),
+          publish: (channel: string, message: string) => inner.publish(prefix + channel, message),
+          subscribe: (channel: string, listener: (message: string) => void) =>
+            inner.subscribe(prefix + channel, listener),
+        })) as [(typeof caches)[0], (typeof caches)[0]]
+        return { cache, other }
+      },
+      // Redis has a clock of its own.
+      pass: (ms) => delay(ms),
+    })
+  t.test('one Redis', async (t) => contract(t, url))
+  const cluster = process.env.REDIS_CLUSTER_URL
+  if (cluster) t.test('a cluster', async (t) => contract(t, cluster))
+  else t.test('a cluster', { skip: 'REDIS_CLUSTER_URL is not set' }, async () => {})
 
   for (const fault of ['silent', 'cut'] as const) {
     t.test(`when Redis is ${fault}, faults are invisible and soon cost nothing`, async (t) => {
-      const proxy = await startProxy(t, url)
+      const proxy = await startTcpProxy(t, url)
       const cache = await openCache(t, proxy.url)
       const key = `test:${process.pid}:${Date.now()}`
       const heard: string[] = []
@@ -92,7 +98,7 @@ if (!url) {
   }
 
   t.test('many operations that meet a silent Redis at once wait once, together', async (t) => {
-    const proxy = await startProxy(t, url)
+    const proxy = await startTcpProxy(t, url)
     const cache = await openCache(t, proxy.url)
     proxy.fail('silent')
     await underMs(t, 400, async () => {
@@ -101,7 +107,7 @@ if (!url) {
   })
 
   t.test('closing does not wait for a silent Redis', async (t) => {
-    const proxy = await startProxy(t, url)
+    const proxy = await startTcpProxy(t, url)
     const app = build(proxy.url, 5000)
     await app.ready()
     proxy.fail('silent')
@@ -138,51 +144,5 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error('it never came to be')
     await delay(20)
-  }
-}
-
-/** A proxy before Redis that can stop passing anything on, or cut and refuse. */
-async function startProxy(t: Test, target: string) {
-  const { hostname, port, pathname } = new URL(target)
-  const pairs = new Set<[Socket, Socket]>()
-  let fault: 'silent' | 'cut' | undefined
-  const server = createServer((client) => {
-    if (fault === 'cut') return client.destroy()
-    const redis = connect(Number(port) || 6379, hostname)
-    const pair: [Socket, Socket] = [client, redis]
-    pairs.add(pair)
-    for (const [from, to] of [pair, [redis, client] as const]) {
-      from.on('data', (data) => to.write(data))
-      if (fault === 'silent') from.pause()
-      from.on('error', () => to.destroy())
-      from.on('close', () => {
-        to.destroy()
-        pairs.delete(pair)
-      })
-    }
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const cutAll = () => {
-    for (const [client, redis] of pairs) {
-      client.destroy()
-      redis.destroy()
-    }
-  }
-  t.teardown(() => {
-    cutAll()
-    server.close()
-  })
-  return {
-    url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}${pathname}`,
-    fail(kind: 'silent' | 'cut') {
-      fault = kind
-      if (kind === 'cut') cutAll()
-      else for (const socket of [...pairs].flat()) socket.pause()
-    },
-    repair() {
-      fault = undefined
-      for (const socket of [...pairs].flat()) socket.resume()
-    },
   }
 }

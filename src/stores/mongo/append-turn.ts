@@ -2,8 +2,8 @@ import type { AnyBulkWriteOperation } from 'mongodb'
 import { AppError } from '../../errors.js'
 import { newId } from '../../ids.js'
 import type { NewTurn, StoredTurn } from '../store.js'
-import { type Collections, type MessageDocument, operationTimeoutMs } from './collections.js'
-import { isDuplicate, isUnavailable } from './faults.js'
+import type { Collections, MessageDocument } from './collections.js'
+import { isDuplicate, isUnavailable, operationTimeoutMs } from './faults.js'
 import { documentOf, messageOf } from './message-document.js'
 
 /**

@@ -1,9 +1,6 @@
 import type { Collection, Db, IndexDescription } from 'mongodb'
 import type { ChatRow, MessageRow, SessionRow, UserRow } from '../store.js'
 
-/** The most one operation may take, choosing a server included. */
-export const operationTimeoutMs = 5_000
-
 type Document<Row> = Omit<Row, 'id'> & { _id: string }
 
 export type UserDocument = Document<UserRow> & { usernameKey: string; emailKey: string }
@@ -52,7 +49,6 @@ const indexes: Record<keyof Collections, IndexDescription[]> = {
 /** The collections of `db`, each with its indexes made. */
 export async function openCollections(db: Db): Promise<Collections> {
   const options = {
-    timeoutMS: operationTimeoutMs,
     // What was acknowledged outlives the loss of a primary.
     writeConcern: { w: 'majority' },
     ignoreUndefined: true,

@@ -7,6 +7,9 @@ const unavailableCodes = new Set([
 ])
 const outOfDiskSpace = 14031
 
+/** The most one method of the store may take, in milliseconds. */
+export const operationTimeoutMs = 5000
+
 export function isDuplicate(error: unknown): boolean {
   return error instanceof MongoServerError && error.code === 11000
 }
@@ -14,8 +17,14 @@ export function isDuplicate(error: unknown): boolean {
 /** Whether the server could not be asked, so that what was asked may or may not have been done. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof MongoServerError) return unavailableCodes.has(Number(error.code))
-  return error instanceof MongoError
+  return error instanceof MongoError || isSocketError(error)
 }
+
+/** The driver lets what its sockets throw pass as it is. */
+const isSocketError = (error: unknown) =>
+  error instanceof Error &&
+  'code' in error &&
+  /^(E[A-Z]+|ERR_(STREAM|SOCKET)_.*)$/.test(String(error.code))
 
 function translated(error: unknown): unknown {
   if (error instanceof MongoServerError && error.code === outOfDiskSpace) {
@@ -24,17 +33,36 @@ function translated(error: unknown): unknown {
   return isUnavailable(error) ? new AppError('STORE_UNAVAILABLE', { cause: error }) : error
 }
 
-/** The same methods, whose driver errors become the store's. */
+/** The same methods, each with a time limit, whose driver errors become the store's. */
 export function withStoreErrors<M extends object>(methods: M): M {
   const guarded = Object.entries(methods).map(([name, method]) => [
     name,
     async (...values: unknown[]) => {
       try {
-        return await method(...values)
+        return await inTime(method(...values))
       } catch (error) {
         throw translated(error)
       }
     },
   ])
   return Object.fromEntries(guarded)
+}
+
+/**
+ * The driver has no limit of its own that holds in every state of its connections. What is given up
+ * here may yet be done: every method can be repeated.
+ */
+async function inTime<T>(operation: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => {
+      const cause = new Error(`MongoDB did not answer within ${operationTimeoutMs} ms`)
+      reject(new AppError('STORE_UNAVAILABLE', { cause }))
+    }, operationTimeoutMs)
+  })
+  try {
+    return await Promise.race([operation, late])
+  } finally {
+    clearTimeout(timer)
+  }
 }

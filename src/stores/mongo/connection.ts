@@ -1,0 +1,57 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { MongoClient, MongoNetworkError, MongoServerSelectionError } from 'mongodb'
+
+/** What a URI does not say: a server that is away is noticed within the store's own time limit. */
+const defaults = {
+  serverSelectionTimeoutMS: 2500,
+  connectTimeoutMS: 2500,
+  heartbeatFrequencyMS: 2000,
+  // A connection on which nothing comes back is given up, and made anew.
+  socketTimeoutMS: 10_000,
+} as const
+
+const retryMs = 250
+const oldestSupported = [4, 4] as const
+
+/**
+ * A client of a MongoDB that answers and is new enough; its caller closes it.
+ * @param timeoutMs how long to wait for a server that is not there yet.
+ * @throws the driver's error, or one that names the version that is wanted.
+ */
+export async function connectMongo(uri: string, timeoutMs: number): Promise<MongoClient> {
+  const deadline = Date.now() + timeoutMs
+  const client = new MongoClient(uri, unsaid(uri))
+  try {
+    for (;;) {
+      try {
+        await client.connect()
+        break
+      } catch (error) {
+        const isAway =
+          error instanceof MongoServerSelectionError || error instanceof MongoNetworkError
+        if (!isAway || Date.now() + retryMs > deadline) throw error
+        await delay(retryMs)
+      }
+    }
+    await refuseOld(client)
+    return client
+  } catch (error) {
+    await client.close(true)
+    throw error
+  }
+}
+
+function unsaid(uri: string): Partial<typeof defaults> {
+  const said = uri.slice(uri.indexOf('?')).toLowerCase()
+  return Object.fromEntries(
+    Object.entries(defaults).filter(([name]) => !said.includes(`${name.toLowerCase()}=`)),
+  )
+}
+
+async function refuseOld(client: MongoClient): Promise<void> {
+  const { version } = await client.db('admin').command({ buildInfo: 1 })
+  const [major = 0, minor = 0] = String(version).split('.').map(Number)
+  const [wantedMajor, wantedMinor] = oldestSupported
+  if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) return
+  throw new Error(`it is version ${version}, and ${oldestSupported.join('.')} or later is wanted`)
+}

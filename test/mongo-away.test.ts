@@ -1,0 +1,88 @@
+import t, { type Test } from 'tap'
+import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { Turn } from '../schemas/messages.js'
+import { api, outsideServices, register, startApp } from './services/app.js'
+import { ask, connect, record } from './services/client.js'
+import { standInReply, startStandIn } from './services/ollama-stand-in.js'
+import { type Fault, startTcpProxy } from './services/tcp-proxy.js'
+
+/** What any answer may take while the database is away, in milliseconds. */
+const budgetMs = 8000
+
+if (process.env.MONGODB_URI) {
+  for (const fault of ['silent', 'cut'] as const) {
+    t.test(`MongoDB ${fault}: 503, and running replies go on`, (t) => isAway(t, fault))
+  }
+  t.test('MongoDB cut after it applied a write: a retry makes no duplicate', retries)
+} else t.test('MongoDB away', { skip: 'MONGODB_URI is not set' }, async () => {})
+
+async function start(t: Test, name: string) {
+  const proxy = await startTcpProxy(t, outsideServices(`${name}-${Date.now()}`).MONGODB_URI ?? '')
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const { url } = await startApp(t, { MONGODB_URI: proxy.url, OLLAMA_API_URL: standIn.url })
+  const user = await register(url)
+  const call = api(url, user.token)
+  const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
+  return { proxy, standIn, url, user, call, path: `/api/ai/chats/${chat.id}`, chatId: chat.id }
+}
+
+async function isAway(t: Test, fault: Fault) {
+  const { proxy, url, user, call, path, chatId } = await start(t, fault)
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  const content = 'len=3000 rate=200'
+  const prefer = { prefer: 'respond-async' }
+  const running = await call<Turn>('POST', `${path}/messages`, { content }, prefer)
+  const { id } = running.body.reply
+  await heard.chunk(id)
+
+  proxy.fail(fault)
+  const key = { 'idempotency-key': 'once' }
+  const send = () => call<Turn>('POST', `${path}/messages`, { content: 'len=10' }, key)
+  const began = performance.now()
+  const answers = await Promise.all([
+    call('GET', path),
+    call('GET', '/api/ai/chats?limit=5'),
+    send(),
+  ])
+  const took = performance.now() - began
+  for (const { status, body, headers } of answers) {
+    t.match({ status, body }, { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
+    t.ok(Number(headers.get('retry-after')) > 0)
+  }
+  t.ok(took < budgetMs, `${took.toFixed(0)} ms`)
+  const ready = await fetch(`${url}/health/ready`)
+  t.equal(ready.status, 503)
+  t.match(await ready.json(), { status: 'down', services: { db: { status: 'down' } } })
+
+  proxy.repair()
+  t.match(await heard.message(id), { status: 'complete', content: standInReply(content) })
+  t.equal(heard.text(id), standInReply(content), 'heard without a gap')
+  const until = Date.now() + 15_000
+  let sent = await send()
+  while (sent.status === 503 && Date.now() < until) sent = await send()
+  t.match(sent, { status: 201, body: { reply: { content: standInReply('len=10') } } })
+  const { body } = await call<ChatWithMessages>('GET', path)
+  t.same(
+    body.messages.map((message) => message.content),
+    [content, standInReply(content), 'len=10', standInReply('len=10')],
+  )
+}
+
+async function retries(t: Test) {
+  const { proxy, standIn, call, path } = await start(t, 'deaf')
+  const key = { 'idempotency-key': 'once' }
+  const send = () => call<Turn>('POST', `${path}/messages`, { content: 'len=40' }, key)
+  proxy.fail('deaf')
+  t.match(await send(), { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
+  proxy.repair()
+  const until = Date.now() + 15_000
+  let sent = await send()
+  while (sent.status === 503 && Date.now() < until) sent = await send()
+  t.match(sent, { status: 201, body: { reply: { content: standInReply('len=40') } } })
+  const { body } = await call<ChatWithMessages>('GET', path)
+  t.equal(body.messages.length, 2)
+  t.equal(standIn.callsOf('/api/chat').length, 1)
+}
