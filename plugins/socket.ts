@@ -112,15 +112,17 @@ export default fp(
                 if ('error' in answer)
                   (socket as ErrorSocket).emit('event-error', { event: name, ...answer })
               }
-        if (!isWithinLimit()) {
-          return acknowledge({ ok: false, error: wireError(new AppError('RATE_LIMITED')) })
+        const refuse = (error: unknown) => {
+          const answer = { ok: false, error: wireError(asAppError(error)) }
+          audience.answer(socket, () => acknowledge(answer))
         }
+        if (!isWithinLimit()) return refuse(new AppError('RATE_LIMITED'))
         const payload = typeof args[0] === 'function' ? undefined : args[0]
-        run(name, payload, socket).then(
-          (answer) =>
-            acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) }),
-          (error: unknown) => acknowledge({ ok: false, error: wireError(asAppError(error)) }),
-        )
+        run(name, payload, socket).then((answer) => {
+          audience.answer(socket, () => {
+            acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
+          })
+        }, refuse)
       })
     })
 

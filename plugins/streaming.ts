@@ -6,7 +6,7 @@ import fp from 'fastify-plugin'
 interface SentEvent {
   event: string
   id: string
-  data: unknown
+  data: object
 }
 
 declare module 'fastify' {
@@ -24,6 +24,8 @@ declare module 'fastify' {
 
 /** A proxy or a phone drops a connection that is silent for longer, in milliseconds. */
 const heartbeatMs = 15_000
+/** A client that has read nothing for so long is cut off, in milliseconds; it may rejoin. */
+const patienceMs = 30_000
 
 /** Server-sent events as an answer. */
 export default fp(
@@ -42,31 +44,52 @@ export default fp(
       return gone.signal
     })
 
+    const bytesOf = createEncoder()
+
     fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events) {
+      this.raw.setTimeout(patienceMs, () => this.raw.destroy())
       this.header('Content-Type', 'text/event-stream; charset=utf-8')
       this.header('Cache-Control', 'no-store')
       // nginx would hold the events back.
       this.header('X-Accel-Buffering', 'no')
-      return this.send(Readable.from(encode(events), { objectMode: false, highWaterMark: 0 }))
+      return this.send(
+        Readable.from(encode(events, bytesOf), { objectMode: false, highWaterMark: 0 }),
+      )
     })
   },
   { name: 'streaming' },
 )
 
+/** Encodes an event that many are sent once, so that those who do not read it hold it once. */
+function createEncoder() {
+  const known = new WeakMap<object, { id: string; bytes: Buffer }>()
+  return ({ event, id, data }: SentEvent): Buffer => {
+    const same = known.get(data)
+    if (same?.id === id) return same.bytes
+    const bytes = Buffer.from(`event: ${event}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`)
+    known.set(data, { id, bytes })
+    return bytes
+  }
+}
+
+const heartbeat = Buffer.from(':\n\n')
+
 /** Events as text/event-stream, with a comment where nothing else is said for a while. */
-async function* encode(events: AsyncIterable<SentEvent>): AsyncGenerator<string> {
+async function* encode(
+  events: AsyncIterable<SentEvent>,
+  bytesOf: (event: SentEvent) => Buffer,
+): AsyncGenerator<Buffer> {
   const iterator = events[Symbol.asyncIterator]()
   // The headers go out with the first bytes, and a client should know at once that it is heard.
-  yield ':\n\n'
+  yield heartbeat
   try {
     let next = iterator.next()
     for (;;) {
       const result = await orHeartbeat(next)
-      if (result === 'heartbeat') yield ':\n\n'
+      if (result === 'heartbeat') yield heartbeat
       else if (result.done) return
       else {
-        const { event, id, data } = result.value
-        yield `event: ${event}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`
+        yield bytesOf(result.value)
         next = iterator.next()
       }
     }
@@ -77,11 +100,11 @@ async function* encode(events: AsyncIterable<SentEvent>): AsyncGenerator<string>
 
 async function orHeartbeat<T>(next: Promise<T>): Promise<T | 'heartbeat'> {
   let timer: NodeJS.Timeout | undefined
-  const heartbeat = new Promise<'heartbeat'>((resolve) => {
+  const silence = new Promise<'heartbeat'>((resolve) => {
     timer = setTimeout(resolve, heartbeatMs, 'heartbeat').unref()
   })
   try {
-    return await Promise.race([next, heartbeat])
+    return await Promise.race([next, silence])
   } finally {
     clearTimeout(timer)
   }

@@ -1,5 +1,5 @@
 import type { ServerEvents } from '../../schemas/events.js'
-import type { ChatServer, ChatSocket } from './chat-socket.js'
+import { type ChatServer, type ChatSocket, SharedEvents } from './chat-socket.js'
 import type { ChatEventName, HubListener, UserEventName } from './hub.js'
 import { Laggard, type LiveReplies } from './laggard.js'
 import type { OtherServers } from './other-servers.js'
@@ -20,13 +20,16 @@ export class Audience implements HubListener {
   readonly #laggards = new Map<string, Laggard>()
   /** What each socket has this server listen to, with the ways to stop. */
   readonly #listening = new Map<string, Map<string, Promise<() => void>>>()
+  readonly #events: SharedEvents
   #pump: NodeJS.Timeout | undefined
 
   constructor(
     private readonly io: ChatServer,
     private readonly replies: LiveReplies,
     private readonly others: Pick<OtherServers, 'listenToChat' | 'listenToUser'>,
-  ) {}
+  ) {
+    this.#events = new SharedEvents(io)
+  }
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
@@ -62,6 +65,16 @@ export class Audience implements HubListener {
     void socket.leave(room)
     const listening = this.#listening.get(socket.id)
     if (listening) stopListening(listening, room)
+  }
+
+  /** Answers a socket, once it has read what it was sent before: who asks must also read. */
+  answer(socket: ChatSocket, give: () => void): void {
+    const laggard = this.#laggards.get(socket.id)
+    if (laggard) laggard.oweAnswer(give)
+    else {
+      give()
+      if (Laggard.isBehind(socket)) this.#setAside(socket)
+    }
   }
 
   /** Closes every socket of a session that ended. */
@@ -103,7 +116,7 @@ export class Audience implements HubListener {
     }
     for (const chatId of chats) void socket.leave(chatRoom(chatId))
     void socket.leave(userRoom(socket.data.userId))
-    this.#laggards.set(socket.id, new Laggard(socket, chats, this.replies))
+    this.#laggards.set(socket.id, new Laggard(socket, chats, this.replies, this.#events))
     this.#pump ??= setInterval(() => this.#serveLaggards(), pumpEveryMs).unref()
   }
 

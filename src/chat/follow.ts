@@ -1,4 +1,5 @@
 import type { ServerEvents } from '../../schemas/events.js'
+import type { Message } from '../../schemas/messages.js'
 import type { MessageRow } from '../stores/store.js'
 import type { Place } from './fair-queue.js'
 import { type LiveReply, sliceOf } from './live-reply.js'
@@ -94,10 +95,11 @@ export function* followEnded(row: MessageRow, position: Position): Generator<Str
   yield endOf(row)
 }
 
+/** The ends that were told, so that all who follow one reply share its record. */
+const ends = new WeakMap<MessageRow, Message>()
+
 function endOf(row: MessageRow): StreamEvent {
-  return {
-    event: 'message',
-    id: eventId(row.id, row.epoch, row.content.length),
-    data: presentMessage(row),
-  }
+  const data = ends.get(row) ?? presentMessage(row)
+  ends.set(row, data)
+  return { event: 'message', id: eventId(row.id, row.epoch, row.content.length), data }
 }

@@ -432,6 +432,9 @@ export class Generations {
   }
 
   async #find(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
+    // A reply that runs here need not be read, with all its text, by each who rejoins it.
+    const held = this.#held.get(messageId)
+    if (held?.userId === userId && held.chatId === chatId && !held.isOver) return held.row
     const row = await this.#services.store.findMessage(userId, chatId, messageId)
     if (!row) throw new AppError('MESSAGE_NOT_FOUND')
     return row

@@ -1,12 +1,14 @@
 import type { ServerEvents } from '../../schemas/events.js'
 import type { MessageChunk } from '../../schemas/messages.js'
-import { backlogOf, type ChatSocket, cutOff } from './chat-socket.js'
+import { backlogOf, type ChatSocket, cutOff, type SharedEvents } from './chat-socket.js'
 import type { ChatEventName } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
 /** Past either of these a socket gets no more frames. */
 const maxPackets = 32
 const maxBytes = 64 * 1024
+/** A piece is whole with this: another frame still fits below `maxBytes`. */
+const enoughBytes = 16 * 1024
 /** How long a socket may lag behind before it is cut off, in milliseconds. */
 const patienceMs = 30_000
 /** Events other than text that may be owed to a socket. */
@@ -28,8 +30,8 @@ interface Cursor {
 export class Laggard {
   readonly #chats: Set<string>
   readonly #cursors = new Map<string, Cursor>()
-  /** Events owed, in order; a reply's newer record replaces an older one. */
-  readonly #owed = new Map<string, { event: keyof ServerEvents; payload: unknown }>()
+  /** What sends each event that is owed, in order; a reply's newer record replaces an older one. */
+  readonly #owed = new Map<string, () => void>()
   readonly #since = Date.now()
   #serial = 0
 
@@ -37,6 +39,7 @@ export class Laggard {
     readonly socket: ChatSocket,
     chats: readonly string[],
     private readonly replies: LiveReplies,
+    private readonly events: SharedEvents,
   ) {
     this.#chats = new Set(chats)
     // All that was announced until now is in the socket's own queue.
@@ -81,12 +84,17 @@ export class Laggard {
     }
     const { id } = payload as { id: string }
     if (event === 'message') this.#cursors.delete(id)
-    this.#put(id, event, payload)
+    this.#put(id, () => this.#emit(event, payload))
   }
 
   /** Something that concerns the user, to be sent once the socket reads. */
-  owe(event: keyof ServerEvents, payload: unknown): void {
-    this.#put(`#${this.#serial++}`, event, payload)
+  owe(event: keyof ServerEvents, payload: object): void {
+    this.oweAnswer(() => this.#emit(event, payload))
+  }
+
+  /** The answer to what the socket sent, to be given once it reads. */
+  oweAnswer(give: () => void): void {
+    this.#put(`#${this.#serial++}`, give)
   }
 
   /**
@@ -98,19 +106,26 @@ export class Laggard {
       if (Date.now() - this.#since > patienceMs) cutOff(this.socket)
       return 'behind'
     }
-    for (const [key, { event, payload }] of this.#owed) {
+    if (!this.#sendNext()) return 'caught-up'
+    // What is small goes together.
+    while (backlogOf(this.socket).bytes < enoughBytes && this.#sendNext());
+    return 'behind'
+  }
+
+  /** @returns false when nothing is owed. */
+  #sendNext(): boolean {
+    for (const [key, give] of this.#owed) {
       this.#owed.delete(key)
-      this.#emit(event, payload)
-      return 'behind'
+      give()
+      return true
     }
     for (const [messageId, cursor] of this.#cursors) {
       const frame = this.#nextFrame(messageId, cursor)
-      if (frame) {
-        this.#emit('message-chunk', frame)
-        return 'behind'
-      }
+      if (!frame) continue
+      this.#emit('message-chunk', frame)
+      return true
     }
-    return 'caught-up'
+    return false
   }
 
   #nextFrame(messageId: string, cursor: Cursor): MessageChunk | undefined {
@@ -129,16 +144,14 @@ export class Laggard {
     return undefined
   }
 
-  #put(key: string, event: keyof ServerEvents, payload: unknown): void {
+  #put(key: string, give: () => void): void {
     this.#owed.delete(key)
-    this.#owed.set(key, { event, payload })
+    this.#owed.set(key, give)
     if (this.#owed.size > maxOwed) cutOff(this.socket)
   }
 
-  #emit(event: keyof ServerEvents, payload: unknown): void {
-    // The event map's generics cannot be followed through a variable.
-    const socket = this.socket as { emit(event: string, payload: unknown): boolean }
-    socket.emit(event, payload)
+  #emit(event: keyof ServerEvents, payload: object): void {
+    this.events.send(this.socket, event, payload)
   }
 }
 

@@ -5,8 +5,8 @@ import type { Place } from './fair-queue.js'
 /** Why a reply's run is ended from outside. */
 export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
 
-/** A frame of a reply's text or thinking, at most this many UTF-16 units long. */
-const sliceUnits = 64 * 1024
+/** The longest frame of a reply's text or thinking, in UTF-16 units: 64 KiB hold any text of it. */
+const sliceUnits = 16 * 1024
 
 /** One kind of a reply's text: what was announced, and what came since. */
 class GrowingText {
@@ -65,6 +65,11 @@ export class LiveReply {
   readonly #watchers = new Set<() => void>()
   /** The last frame, so that followers who are up to date share it. */
   #lastFrame: MessageChunk | undefined
+  /** The frames that begin a slice, so that those who are behind share them. */
+  readonly #frames = {
+    text: new Map<number, MessageChunk>(),
+    thinking: new Map<number, MessageChunk>(),
+  }
   #ended = false
   #givenUp = false
   readonly #resolveEnd: (row: MessageRow | undefined) => void
@@ -161,15 +166,22 @@ export class LiveReply {
   /** The frame of announced text that begins at `offset`, of one slice at most. */
   frameFrom(offset: number, thinking: boolean): MessageChunk {
     if (!thinking && this.#lastFrame?.offset === offset) return this.#lastFrame
+    const frames = thinking ? this.#frames.thinking : this.#frames.text
     const text = thinking ? this.thinking.announced : this.text.announced
-    return {
+    const end = sliceEnd(text, offset)
+    const known = frames.get(offset)
+    if (known && offset + known.delta.length === end) return known
+    const frame: MessageChunk = {
       chatId: this.chatId,
       messageId: this.id,
       epoch: this.epoch,
       offset,
-      delta: sliceOf(text, offset),
+      // Copied: a slice keeps the whole text that it was cut from, for as long as it waits.
+      delta: Buffer.from(text.slice(offset, end)).toString(),
       ...(thinking && { thinking: true as const }),
     }
+    if (beginsSlice(offset)) frames.set(offset, frame)
+    return frame
   }
 
   /** Settles the run: with the record as it ended, or with nothing when it was lost. */
@@ -200,11 +212,16 @@ export class LiveReply {
   }
 }
 
-/** At most one slice of `text` from `offset` on, never ending inside a surrogate pair. */
-export function sliceOf(text: string, offset: number): string {
-  const end = offset + sliceUnits
-  if (end >= text.length) return text.slice(offset)
+/** The rest of the slice of `text` that `offset` is in. */
+export const sliceOf = (text: string, offset: number) => text.slice(offset, sliceEnd(text, offset))
+
+/** Slices end at the same places for everyone, and never inside a surrogate pair. */
+function sliceEnd(text: string, offset: number): number {
+  const end = (Math.floor(offset / sliceUnits) + 1) * sliceUnits
+  if (end >= text.length) return text.length
   const lastUnit = text.charCodeAt(end - 1)
-  const splitsPair = lastUnit >= 0xd800 && lastUnit <= 0xdbff
-  return text.slice(offset, splitsPair ? end - 1 : end)
+  return lastUnit >= 0xd800 && lastUnit <= 0xdbff ? end + 1 : end
 }
+
+/** Whether a slice may begin at `offset`: a unit later where a pair would have been split. */
+const beginsSlice = (offset: number) => offset % sliceUnits <= 1

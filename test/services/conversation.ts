@@ -38,9 +38,10 @@ export async function startConversation(
   t: Teardown,
   settings: Readonly<Record<string, string>> = {},
   options: StandInOptions = {},
+  prepare?: Parameters<typeof startApp>[2],
 ) {
   const standIn = await startStandIn(options)
   t.teardown(() => standIn.close())
-  const server = await startApp(t, { OLLAMA_API_URL: standIn.url, ...settings })
+  const server = await startApp(t, { OLLAMA_API_URL: standIn.url, ...settings }, prepare)
   return { standIn, ...server, ...(await converse(server.url)) }
 }

@@ -1,0 +1,75 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+
+/** A text frame of a WebSocket's client, masked with zeros. */
+function frame(text: string): Buffer {
+  const payload = Buffer.from(text)
+  const { length } = payload
+  const head = length < 126 ? [0x80 | length] : [0x80 | 126, length >> 8, length & 255]
+  return Buffer.concat([Buffer.of(0x81, ...head, 0, 0, 0, 0), payload])
+}
+
+/** Resolves when the socket has received `text`. */
+async function receive(socket: Socket, text: string): Promise<void> {
+  let received = ''
+  while (!received.includes(text)) received += (await once(socket, 'data'))[0]
+}
+
+async function open(url: string): Promise<Socket> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  socket.setTimeout(20_000, () => socket.destroy(new Error('no answer within 20 s')))
+  await once(socket, 'connect')
+  return socket
+}
+
+/** From now on nothing is read: what the kernel does not take waits in the server. */
+function deafen(socket: Socket): Socket {
+  socket.setTimeout(0)
+  // Being cut off is what such a client deserves.
+  socket.on('error', () => {})
+  return socket.pause()
+}
+
+/** A client of server-sent events that hears the first one, and then never reads again. */
+export async function followDeaf(url: string, token: string, path: string): Promise<Socket> {
+  const socket = await open(url)
+  const begun = receive(socket, 'event: ')
+  socket.write(
+    [
+      `GET ${path} HTTP/1.1`,
+      `Host: ${new URL(url).host}`,
+      `Authorization: Bearer ${token}`,
+      'Accept: text/event-stream',
+      '\r\n',
+    ].join('\r\n'),
+  )
+  await begun
+  return deafen(socket)
+}
+
+/** A socket.io client in nothing but bytes, which joins a chat and then never reads again. */
+export async function connectDeaf(url: string, token: string, chatId: string) {
+  const socket = await open(url)
+  const opened = receive(socket, '"pingInterval"')
+  socket.write(
+    [
+      'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1',
+      `Host: ${new URL(url).host}`,
+      'Connection: Upgrade',
+      'Upgrade: websocket',
+      'Sec-WebSocket-Version: 13',
+      'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+      '\r\n',
+    ].join('\r\n'),
+  )
+  await opened
+  const admitted = receive(socket, '40{"sid"')
+  socket.write(frame(`40${JSON.stringify({ token })}`))
+  await admitted
+  const joined = receive(socket, '430[{"ok":true')
+  const join = frame(`420${JSON.stringify(['join-chat', { chatId }])}`)
+  socket.write(join)
+  await joined
+  return { socket: deafen(socket), join: () => socket.write(join) }
+}
