@@ -72,7 +72,8 @@ export class AppError extends Error {
     const [statusCode, retryable, message] = catalogue[code]
     super(detail.message ?? message, detail.cause === undefined ? {} : { cause: detail.cause })
     this.code = code
-    this.statusCode = statusCode
+    // What a reply fails of was no fault of the request, whose message is stored.
+    this.statusCode = detail.replyId !== undefined && statusCode < 500 ? 502 : statusCode
     this.retryable = retryable
     this.retryAfter = detail.retryAfter ?? (statusCode === 503 ? 1 : undefined)
     this.replyId = detail.replyId

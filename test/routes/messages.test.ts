@@ -209,6 +209,7 @@ t.test('messages', async (t) => {
 
   t.test('what Ollama does wrong ends in one typed error; the message stays', async (t) => {
     const faults: [string, number, string][] = [
+      ['notFound', 502, 'MODEL_NOT_FOUND'],
       ['serverError', 502, 'MODEL_FAILED'],
       ['errorLine', 502, 'MODEL_FAILED'],
       ['cut', 502, 'MODEL_CUT'],
