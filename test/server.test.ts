@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Chat, ChatWithMessages } from '../schemas/chats.js'
 import type { Turn } from '../schemas/messages.js'
@@ -131,3 +132,44 @@ t.test(
     )
   },
 )
+
+t.test('replies of one chat keep their order when Ollama is away at the takeover', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const settings = { DATA_DIR: await dataDir(t), OLLAMA_API_URL: standIn.url, LEASE_MS: '400' }
+  const first = await startServer(settings)
+  const user = await register(first.url)
+  const { body: chat } = await api(first.url, user.token)<Chat>('POST', '/api/ai/chats', {})
+  const path = `/api/ai/chats/${chat.id}`
+  const send = (url: string, content: string, how = {}) =>
+    api(url, user.token)<Turn>(
+      'POST',
+      `${path}/messages`,
+      { content },
+      { 'idempotency-key': content, ...how },
+    )
+  const contents = ['len=1500 rate=300', 'len=30']
+  for (const content of contents) await send(first.url, content, { prefer: 'respond-async' })
+  const read = async () => api(first.url, user.token)<ChatWithMessages>('GET', path)
+  while (!(await read()).body.messages[1]?.content) await delay(20)
+  await first.end('SIGKILL')
+  await standIn.stop()
+
+  const second = await startServer(settings)
+  t.teardown(() => second.end('SIGKILL'))
+  while (!second.lines.some((line) => line.includes('takeover waits for Ollama'))) {
+    await once(second.child, 'line')
+  }
+  await standIn.restart()
+  for (const content of contents) {
+    t.match(await send(second.url, content), {
+      status: 201,
+      body: { reply: { status: 'complete', content: standInReply(content) } },
+    })
+  }
+  t.equal(
+    standIn.callsOf('/api/chat').at(-1)?.body.messages[1]?.content,
+    standInReply('len=1500 rate=300'),
+    'the second was asked with the first reply whole',
+  )
+})

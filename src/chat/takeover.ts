@@ -52,26 +52,32 @@ export class Takeover {
   }
 
   async #look(): Promise<void> {
+    // A chat's replies go on in their order: behind one that must wait, the later ones wait too.
+    const waiting = new Set<string>()
     for (const row of await this.store.findLapsedReplies(new Date(), perPass)) {
       if (this.#closed) return
-      if (!this.held.has(row.id)) await this.#take(row)
+      if (this.held.has(row.id) || waiting.has(row.chatId)) continue
+      if (!(await this.#take(row))) waiting.add(row.chatId)
     }
   }
 
-  async #take(row: MessageRow): Promise<void> {
+  /** @returns false when the reply is to be looked at again. */
+  async #take(row: MessageRow): Promise<boolean> {
     if (row.status === 'streaming' && this.state.isExhausted(row)) {
-      return this.#interrupt(row, new AppError('REPLY_INTERRUPTED'))
+      await this.#interrupt(row, new AppError('REPLY_INTERRUPTED'))
+      return true
     }
     const text = await this.#textToGoOnFrom(row)
-    if (!text) return
+    if (!text) return false
     const claimed = await this.state.claim(row, text)
-    if (!claimed) return
+    if (!claimed) return false
     await this.streamLog?.close(row.id, row.epoch)
     this.log.info(
       { replyId: row.id, epoch: claimed.epoch, offset: text.content.length },
       'reply taken over',
     )
     this.onClaimed(new LiveReply(claimed, text))
+    return true
   }
 
   /** The kept text where the model can go on from it, else none; undefined: not to be taken now. */
