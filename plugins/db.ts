@@ -1,11 +1,13 @@
 import fastifyMongodb from '@fastify/mongodb'
 import fp from 'fastify-plugin'
 import type { MongoClient } from 'mongodb'
+import { Histogram } from 'prom-client'
 import { holdDataDir, keptSecret } from '../src/stores/data-dir.js'
 import { connectMongo } from '../src/stores/mongo/connection.js'
 import { createMongoStore } from '../src/stores/mongo.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
+import { timedStore } from '../src/stores/timed.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -24,7 +26,17 @@ export default fp(
     const { config, log } = fastify
     fastify.decorate('jwtSecret', config.JWT_SECRET ?? keptSecret(config.DATA_DIR))
     const store = config.MONGODB_URI ? await openMongo(config.MONGODB_URI) : openSqlite()
-    fastify.decorate('store', store)
+    const duration = new Histogram({
+      name: 'store_operation_duration_seconds',
+      help: 'What an operation of the store took.',
+      labelNames: ['operation'] as const,
+      buckets: [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 5],
+      registers: [fastify.metrics],
+    })
+    fastify.decorate(
+      'store',
+      timedStore(store, (operation, seconds) => duration.observe({ operation }, seconds)),
+    )
     fastify.addHook('onClose', async () => {
       clearInterval(sweep)
       await store.close()
@@ -78,7 +90,7 @@ export default fp(
       }
     }
   },
-  { name: 'db' },
+  { name: 'db', dependencies: ['observability'] },
 )
 
 /** The database that the URI names, else one of our own. */

@@ -3,7 +3,9 @@ import fastifyRedis from '@fastify/redis'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
+import { Counter } from 'prom-client'
 import type { Cache } from '../src/cache/cache.js'
+import { countedCache } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
@@ -38,7 +40,15 @@ export default fp(
   async (fastify) => {
     const { config, log } = fastify
     const redis = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
-    const cache = redis?.cache ?? createMemoryCache()
+    const reads = new Counter({
+      name: 'cache_reads_total',
+      help: 'Reads of the cache, by what they are for.',
+      labelNames: ['kind', 'result'] as const,
+      registers: [fastify.metrics],
+    })
+    const cache = countedCache(redis?.cache ?? createMemoryCache(), (kind, result) =>
+      reads.inc({ kind, result }),
+    )
     fastify.decorate('cache', cache)
     fastify.decorate('shared', redis?.shared)
     fastify.addHook('onClose', () => cache.close())
@@ -101,7 +111,7 @@ export default fp(
       return client
     }
   },
-  { name: 'redis' },
+  { name: 'redis', dependencies: ['observability'] },
 )
 
 /** ioredis prints errors that nobody hears; what matters of them is told by the breaker. */

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import observability from '../../plugins/observability.js'
 import redisPlugin from '../../plugins/redis.js'
 import { parseConfig } from '../../src/config.js'
 import { startTcpProxy } from '../services/tcp-proxy.js'
@@ -121,7 +122,7 @@ function build(redisUrl: string, startTimeoutMs: number): FastifyInstance {
     'config',
     parseConfig({ REDIS_URL: redisUrl, START_TIMEOUT_MS: String(startTimeoutMs) }),
   )
-  return app.register(redisPlugin) as unknown as FastifyInstance
+  return app.register(observability).register(redisPlugin) as unknown as FastifyInstance
 }
 
 async function openCache(t: Test, redisUrl: string) {

@@ -8,6 +8,7 @@ import Fastify from 'fastify'
 import Libsql from 'libsql'
 import t, { type Test } from 'tap'
 import db from '../../plugins/db.js'
+import observability from '../../plugins/observability.js'
 import { parseConfig } from '../../src/config.js'
 import { aSession } from '../stores/rows.js'
 
@@ -16,6 +17,7 @@ function newApp(t: Test, environment: Record<string, string>) {
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line: string) => lines.push(line) } } })
   app.decorate('config', parseConfig(environment))
+  app.register(observability)
   app.register(db)
   t.teardown(() => app.close())
   return { app, log: () => lines.join('') }
