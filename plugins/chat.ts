@@ -34,7 +34,7 @@ export default fp(
     fastify.decorate('chats', chats)
     fastify.decorate('turns', new Turns(generations))
 
-    await generations.start()
+    generations.start()
     // Streams end here, so that the server's own close does not wait for them.
     fastify.addHook('preClose', () => generations.close())
   },

@@ -37,20 +37,31 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
       requestIdLogLabel: 'requestId',
     }),
     forceCloseConnections: 'idle',
+    // Readiness says so, and what would begin something new refuses by itself.
+    return503OnClosing: false,
     clientErrorHandler: answerClientError,
     // A URL that cannot be read is refused before any route, and yet answered like any error.
     frameworkErrors: (error, request, reply) => request.server.errorHandler(error, request, reply),
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)
-  app.addHook('preClose', async () => closeIdleConnections(app.server))
+  app.addHook('preClose', async () => {
+    closeConnections(app.server, config.SHUTDOWN_GRACE_MS / 2)
+  })
   app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
   app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
   return app
 }
 
-/** Node closes the connections that are idle when it is told to close, and no later ones. */
-function closeIdleConnections(server: Server): void {
-  const timer = setInterval(() => server.closeIdleConnections(), idleCheckMs)
-  server.once('close', () => clearInterval(timer))
+/**
+ * Closes connections as they become idle, and after `graceMs` those that do not: a client that sends
+ * half a request, or reads nothing, or sends nothing at all keeps no server from going down.
+ */
+function closeConnections(server: Server, graceMs: number): void {
+  const idle = setInterval(() => server.closeIdleConnections(), idleCheckMs)
+  const rest = setTimeout(() => server.closeAllConnections(), graceMs).unref()
+  server.once('close', () => {
+    clearInterval(idle)
+    clearTimeout(rest)
+  })
 }

@@ -133,9 +133,9 @@ export class Generations {
   }
 
   /** Takes up what a process before this one left unfinished, and begins to keep. */
-  async start(): Promise<void> {
+  start(): void {
     this.#keeper.start()
-    await this.#takeover.start(this.#leaseMs / 2)
+    this.#takeover.start(this.#leaseMs / 2)
   }
 
   /**
@@ -253,10 +253,10 @@ export class Generations {
   async close(): Promise<void> {
     this.#closing = true
     this.#queue.pause()
+    for (const reply of [...this.#held.values()]) this.#interrupt(reply, 'released')
     await this.#takeover.close()
-    const replies = [...this.#held.values()]
-    for (const reply of replies) this.#interrupt(reply, 'released')
-    await Promise.all(replies.map((reply) => reply.end))
+    // With those that were claimed in the meantime.
+    await Promise.all([...this.#held.values()].map((reply) => reply.end))
     await this.#keeper.close()
     this.#flusher.close()
   }

@@ -1,6 +1,7 @@
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { MessageRow, Store } from '../stores/store.js'
+import { within } from '../within.js'
 import type { Hub } from './hub.js'
 import { LiveReply } from './live-reply.js'
 import { presentMessage } from './present.js'
@@ -8,6 +9,8 @@ import type { ReplyState } from './reply-state.js'
 
 /** Lapsed replies that are looked at in one pass. */
 const perPass = 500
+/** How long closing waits for a pass under way, in milliseconds. */
+const passEndMs = 1000
 
 interface Log {
   info(details: object, message: string): void
@@ -32,35 +35,41 @@ export class Takeover {
     private readonly log: Log,
   ) {}
 
-  /** Looks now, and then every `everyMs`; resolves when the first look is done. */
-  async start(everyMs: number): Promise<void> {
-    await this.look()
-    if (!this.#closed) this.#timer = setInterval(() => void this.look(), everyMs).unref()
+  /** Looks now, and then every `everyMs`. */
+  start(everyMs: number): void {
+    this.#look()
+    this.#timer = setInterval(() => this.#look(), everyMs).unref()
   }
 
-  /** One pass; a fault is logged, and the next pass tries again. */
-  look(): Promise<void> {
-    this.#pass ??= this.#look()
+  /** One pass at a time; a fault is logged, and the next pass tries again. */
+  #look(): void {
+    this.#pass ??= this.#takeLapsed()
       .catch((error: unknown) => this.log.warn({ err: error }, 'no replies could be taken over'))
       .finally(() => {
         this.#pass = undefined
       })
-    return this.#pass
   }
 
-  async #look(): Promise<void> {
+  async #takeLapsed(): Promise<void> {
+    /** The chats with a reply that waits for Ollama: those after it wait for it. */
+    const waiting = new Set<string>()
     for (const row of await this.store.findLapsedReplies(new Date(), perPass)) {
       if (this.#closed) return
-      if (!this.held.has(row.id)) await this.#take(row)
+      if (this.held.has(row.id) || waiting.has(row.chatId)) continue
+      // What one had to wait for, each of the others would.
+      if (waiting.size > 0 && needsModel(row)) waiting.add(row.chatId)
+      else if ((await this.#take(row)) === 'waits') waiting.add(row.chatId)
     }
   }
 
-  async #take(row: MessageRow): Promise<void> {
+  async #take(row: MessageRow): Promise<'waits' | undefined> {
     if (row.status === 'streaming' && this.state.isExhausted(row)) {
-      return this.#interrupt(row, new AppError('REPLY_INTERRUPTED'))
+      await this.#interrupt(row, new AppError('REPLY_INTERRUPTED'))
+      return
     }
     const text = await this.#textToGoOnFrom(row)
-    if (!text) return
+    if (text === 'waits') return text
+    if (!text || this.#closed) return
     const claimed = await this.state.claim(row, text.content.length)
     if (!claimed) return
     this.log.info(
@@ -70,22 +79,22 @@ export class Takeover {
     this.onClaimed(new LiveReply(claimed, text))
   }
 
-  /** The kept text where the model can go on from it, else none; undefined: not to be taken now. */
+  /** The kept text where the model can go on from it, else none; undefined when it has ended. */
   async #textToGoOnFrom(
     row: MessageRow,
-  ): Promise<{ content: string; thinking: string } | undefined> {
+  ): Promise<{ content: string; thinking: string } | 'waits' | undefined> {
     const afresh = { content: '', thinking: '' }
-    if (row.status === 'queued' || row.content === '') return afresh
+    if (!needsModel(row)) return afresh
     try {
       const { continues } = await this.catalogue.find(row.model)
       return continues ? { content: row.content, thinking: row.thinking ?? '' } : afresh
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)
-      } else {
-        this.log.warn({ err: error, replyId: row.id }, 'takeover waits for Ollama')
+        return undefined
       }
-      return undefined
+      this.log.warn({ err: error, replyId: row.id }, 'takeover waits for Ollama')
+      return 'waits'
     }
   }
 
@@ -100,6 +109,11 @@ export class Takeover {
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#timer)
-    await this.#pass
+    if (this.#pass) await within(this.#pass, passEndMs)
   }
+}
+
+/** Whether only the model tells where to go on from. */
+function needsModel({ status, content }: MessageRow): boolean {
+  return status === 'streaming' && content !== ''
 }
