@@ -2,7 +2,7 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import fastifySocketIo from 'fastify-socket.io'
 import { Audience } from '../src/chat/audience.js'
-import type { ChatServer, ChatSocket } from '../src/chat/chat-socket.js'
+import { type ChatServer, type ChatSocket, closeConnections } from '../src/chat/chat-socket.js'
 import { AppError } from '../src/errors.js'
 
 /** What an event's handler answers with; a function is called in the turn in which it is sent. */
@@ -27,6 +27,8 @@ declare module 'fastify' {
 
 /** A socket that sends this many times its limit in a second is disconnected. */
 const abuseFactor = 5
+/** How long closing waits for sockets to have read what was sent to them, in milliseconds. */
+const closeGraceMs = 1000
 /** The longest delay that a timer takes, in milliseconds. */
 const longestTimerMs = 2 ** 31 - 1
 
@@ -48,13 +50,13 @@ export default fp(
       cors: { origin: config.FRONTEND_URL },
       // CORS does not guard a WebSocket.
       allowRequest: (request, decide) => {
+        if (fastify.lifecycle.closing) return decide('SHUTTING_DOWN', false)
         const allowed = fastify.originAllowed(request.headers.origin, request.headers.host)
         decide(allowed ? null : 'ORIGIN_REFUSED', allowed)
       },
       preClose: (done) => {
-        // Closed rather than told to disconnect, so that clients connect again, to another server.
-        for (const socket of fastify.io.sockets.sockets.values()) socket.conn.close()
-        done()
+        const graceMs = Math.min(closeGraceMs, config.SHUTDOWN_GRACE_MS / 4)
+        void closeConnections(fastify.io, graceMs).then(() => done())
       },
     })
     const { io } = fastify
@@ -140,7 +142,7 @@ export default fp(
       audience.close()
     })
   },
-  { name: 'socket', dependencies: ['auth', 'chat', 'security', 'validation'] },
+  { name: 'socket', dependencies: ['auth', 'chat', 'observability', 'security', 'validation'] },
 )
 
 interface ErrorSocket {

@@ -40,6 +40,8 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
       requestIdLogLabel: 'requestId',
     }),
     forceCloseConnections: 'idle',
+    // Readiness says so, and what would begin something new refuses by itself.
+    return503OnClosing: false,
     clientErrorHandler: answerClientError,
     // A URL that cannot be read is refused before any route, and yet answered like any error.
     frameworkErrors: (error, request, reply) => request.server.errorHandler(error, request, reply),

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { DefaultEventsMap, Server, Socket } from 'socket.io'
 import type { ServerEvents } from '../../schemas/events.js'
 
@@ -13,10 +14,11 @@ export type ChatSocket = Socket<DefaultEventsMap, Listeners, DefaultEventsMap, S
 
 /** What engine.io's types leave out of a connection, whose transport may be a WebSocket. */
 interface Connection {
+  close(discard?: boolean): void
   writeBuffer: readonly { data?: { length: number } }[]
   transport: {
     writable: boolean
-    socket?: { bufferedAmount?: number; terminate?: () => void }
+    socket?: { bufferedAmount?: number; readyState?: number; terminate?: () => void }
   }
 }
 
@@ -35,6 +37,11 @@ interface Client {
   writeToEngine(packets: readonly string[], options: EncodingOptions): void
 }
 
+/** How often closing connections are looked at, in milliseconds. */
+const closeCheckMs = 10
+
+/** A WebSocket's state when it is closed. */
+const closedState = 3
 /** Socket.io's number of an event. */
 const eventPacket = 2
 
@@ -77,4 +84,22 @@ export function cutOff(socket: ChatSocket): void {
   const { transport } = connectionOf(socket)
   if (transport.socket?.terminate) transport.socket.terminate()
   else socket.conn.close(true)
+}
+
+/**
+ * Closes every connection, those without a handshake too, so that its client connects again, to
+ * another server. One that does not answer within `graceMs` is cut off.
+ */
+export async function closeConnections(io: ChatServer, graceMs: number): Promise<void> {
+  const { clients } = io.engine as unknown as { clients: Record<string, Connection> }
+  const connections = Object.values(clients)
+  // Engine.io forgets a WebSocket that it closes before the other side has answered.
+  const open = new Set(connections.flatMap(({ transport }) => transport.socket ?? []))
+  for (const connection of connections) connection.close()
+  const deadline = performance.now() + graceMs
+  while (open.size > 0 && performance.now() < deadline) {
+    await delay(closeCheckMs)
+    for (const socket of open) if (socket.readyState === closedState) open.delete(socket)
+  }
+  for (const socket of open) socket.terminate?.()
 }

@@ -182,7 +182,7 @@ export class Generations {
     this.#keeper.start()
     if (this.#outbox) this.#services.hub.listen(this.#outbox)
     this.#leave = await this.#peers?.hear<ServerNews>(serversChannel, (news) => this.#hear(news))
-    await this.#takeover.start(this.#lookEveryMs)
+    this.#takeover.start(this.#lookEveryMs)
   }
 
   /**
@@ -282,10 +282,10 @@ export class Generations {
   async close(): Promise<void> {
     this.#closing = true
     this.#queue.pause()
+    for (const reply of [...this.#held.values()]) this.#interrupt(reply, 'released')
     await this.#takeover.close()
-    const replies = [...this.#held.values()]
-    for (const reply of replies) this.#interrupt(reply, 'released')
-    await Promise.all(replies.map((reply) => reply.end))
+    // With those that were claimed in the meantime.
+    await Promise.all([...this.#held.values()].map((reply) => reply.end))
     await this.#keeper.close()
     this.#flusher.close()
     this.#logWriter?.close()

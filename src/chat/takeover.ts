@@ -2,6 +2,7 @@ import type { StreamLog, TextParts } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { MessageRow, Store } from '../stores/store.js'
+import { within } from '../within.js'
 import type { Hub } from './hub.js'
 import { keptText } from './kept-text.js'
 import { LiveReply } from './live-reply.js'
@@ -10,6 +11,8 @@ import type { ReplyState } from './reply-state.js'
 
 /** Lapsed replies that are looked at in one pass. */
 const perPass = 500
+/** How long closing waits for a pass under way, in milliseconds. */
+const passEndMs = 1000
 
 interface Log {
   info(details: object, message: string): void
@@ -35,55 +38,56 @@ export class Takeover {
     private readonly log: Log,
   ) {}
 
-  /** Looks now, and then every `everyMs`; resolves when the first look is done. */
-  async start(everyMs: number): Promise<void> {
-    await this.look()
-    if (!this.#closed) this.#timer = setInterval(() => void this.look(), everyMs).unref()
+  /** Looks now, and then every `everyMs`. */
+  start(everyMs: number): void {
+    this.#look()
+    this.#timer = setInterval(() => this.#look(), everyMs).unref()
   }
 
-  /** One pass; a fault is logged, and the next pass tries again. */
-  look(): Promise<void> {
-    this.#pass ??= this.#look()
+  /** One pass at a time; a fault is logged, and the next pass tries again. */
+  #look(): void {
+    this.#pass ??= this.#takeLapsed()
       .catch((error: unknown) => this.log.warn({ err: error }, 'no replies could be taken over'))
       .finally(() => {
         this.#pass = undefined
       })
-    return this.#pass
   }
 
-  async #look(): Promise<void> {
-    // A chat's replies go on in their order: behind one that must wait, the later ones wait too.
+  async #takeLapsed(): Promise<void> {
+    /** The chats with a reply that waits for Ollama: those after it wait for it. */
     const waiting = new Set<string>()
     for (const row of await this.store.findLapsedReplies(new Date(), perPass)) {
       if (this.#closed) return
       if (this.held.has(row.id) || waiting.has(row.chatId)) continue
-      if (!(await this.#take(row))) waiting.add(row.chatId)
+      // What one had to wait for, each of the others would.
+      if (waiting.size > 0 && needsModel(row)) waiting.add(row.chatId)
+      else if ((await this.#take(row)) === 'waits') waiting.add(row.chatId)
     }
   }
 
-  /** @returns false when the reply is to be looked at again. */
-  async #take(row: MessageRow): Promise<boolean> {
+  async #take(row: MessageRow): Promise<'waits' | undefined> {
     if (row.status === 'streaming' && this.state.isExhausted(row)) {
       await this.#interrupt(row, new AppError('REPLY_INTERRUPTED'))
-      return true
+      return undefined
     }
     const text = await this.#textToGoOnFrom(row)
-    if (!text) return false
+    if (text === 'waits') return text
+    if (!text || this.#closed) return undefined
     const claimed = await this.state.claim(row, text)
-    if (!claimed) return false
+    if (!claimed) return undefined
     await this.streamLog?.close(row.id, row.epoch)
     this.log.info(
       { replyId: row.id, epoch: claimed.epoch, offset: text.content.length },
       'reply taken over',
     )
     this.onClaimed(new LiveReply(claimed, text))
-    return true
+    return undefined
   }
 
-  /** The kept text where the model can go on from it, else none; undefined: not to be taken now. */
-  async #textToGoOnFrom(row: MessageRow): Promise<TextParts | undefined> {
+  /** The kept text where the model can go on from it, else none; undefined when it has ended. */
+  async #textToGoOnFrom(row: MessageRow): Promise<TextParts | 'waits' | undefined> {
     const afresh = { content: '', thinking: '' }
-    if (row.status === 'queued') return afresh
+    if (row.status !== 'streaming') return afresh
     const kept = await keptText(row, this.streamLog)
     if (kept.content === '') return afresh
     try {
@@ -92,10 +96,10 @@ export class Takeover {
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)
-      } else {
-        this.log.warn({ err: error, replyId: row.id }, 'takeover waits for Ollama')
+        return undefined
       }
-      return undefined
+      this.log.warn({ err: error, replyId: row.id }, 'takeover waits for Ollama')
+      return 'waits'
     }
   }
 
@@ -112,6 +116,11 @@ export class Takeover {
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#timer)
-    await this.#pass
+    if (this.#pass) await within(this.#pass, passEndMs)
   }
+}
+
+/** Whether only the model tells where to go on from. */
+function needsModel({ status, content }: MessageRow): boolean {
+  return status === 'streaming' && content !== ''
 }

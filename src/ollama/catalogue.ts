@@ -45,13 +45,13 @@ interface CatalogueOptions {
   momentMs?: number
 }
 
-/** How long a list waits for capabilities; those that take longer come with a later one. */
+/** How long a list, or who asks for a model, waits for facts; later ones come with a later one. */
 const capabilitiesMs = 1_000
 const showsAtOnce = 4
 /** The windows that are loaded: how long they are served as they are, and while asked for again. */
 const windowsFreshMs = 5_000
 const windowsStaleMs = 30_000
-/** How long a look at one loaded window may take. */
+/** How long a look at the loaded windows may keep who asks. */
 const loadedWindowMs = 250
 
 /** The models that Ollama has, known without asking it each time. */
@@ -130,7 +130,10 @@ export function createModelCatalogue(
       let model = pick(await models.get(), name)
       if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(), name)
       if (!model) throw notFound(name ?? defaultModel)
-      const [known, loaded] = await Promise.all([factsOf(model), windows.get()])
+      const [known, loaded = lastWindows] = await Promise.all([
+        within(factsOf(model), capabilitiesMs),
+        within(windows.get(), loadedWindowMs),
+      ])
       const template = known?.template ?? ''
       return {
         name: model.name,
