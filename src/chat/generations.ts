@@ -172,25 +172,33 @@ export class Generations {
       if (ended) return ended
       if (!reply.isOver) throw new AppError('STORE_UNAVAILABLE')
     } else {
-      const ended = await this.#state.end(row, { status: 'stopped' })
-      if (ended) {
-        this.#services.hub.toChat(chatId, 'message', presentMessage(ended))
-        return ended
-      }
+      const ended = await this.#stopElsewhere(row)
+      if (ended) return ended
     }
     return this.#find(userId, chatId, messageId)
   }
 
   /** Stops every reply of a chat that this process holds; resolves when their ends are stored. */
-  async stopChat(chatId: string): Promise<void> {
-    const replies = this.liveOfChat(chatId)
-    for (const reply of replies) this.#interrupt(reply, 'stopped')
-    await within(Promise.all(replies.map((reply) => reply.end)), stopTimeoutMs)
+  stopChat(chatId: string): Promise<void> {
+    return this.#stopAll(this.liveOfChat(chatId))
   }
 
   /** Ends what still runs of a chat that is gone; nobody is told. */
   dropChat(chatId: string): void {
     for (const reply of this.liveOfChat(chatId)) this.#interrupt(reply, 'lost')
+  }
+
+  /** Stops every reply of a user, wherever it runs; resolves when their ends are stored. */
+  async stopUser(userId: string): Promise<void> {
+    await this.#stopAll(this.#liveOfUser(userId))
+    for (const row of await this.#services.store.listActiveRepliesOf(userId)) {
+      if (!this.#held.has(row.id)) await this.#stopElsewhere(row)
+    }
+  }
+
+  /** Ends what still runs of a user that is gone; nobody is told. */
+  dropUser(userId: string): void {
+    for (const reply of this.#liveOfUser(userId)) this.#interrupt(reply, 'lost')
   }
 
   /**
@@ -261,6 +269,22 @@ export class Generations {
     this.#flusher.close()
   }
 
+  #liveOfUser(userId: string): LiveReply[] {
+    return [...this.#held.values()].filter((reply) => reply.userId === userId && !reply.isOver)
+  }
+
+  /** Stops a reply that another process holds, or none: who holds it learns that it has lost it. */
+  async #stopElsewhere(row: MessageRow): Promise<MessageRow | undefined> {
+    const ended = await this.#state.end(row, { status: 'stopped' })
+    if (ended) this.#services.hub.toChat(row.chatId, 'message', presentMessage(ended))
+    return ended
+  }
+
+  async #stopAll(replies: readonly LiveReply[]): Promise<void> {
+    for (const reply of replies) this.#interrupt(reply, 'stopped')
+    await within(Promise.all(replies.map((reply) => reply.end)), stopTimeoutMs)
+  }
+
   async *#follow(
     row: MessageRow,
     position: Position,
@@ -280,7 +304,8 @@ export class Generations {
       const found = await this.#services.store.findMessage(row.userId, row.chatId, row.id)
       if (!found) return
       if (hasEnded(found)) return yield* followEnded(found, from)
-      if (!this.#held.has(row.id)) await delay(lookAgainMs, undefined, { ref: false })
+      if (!this.#held.has(row.id) && !this.#closing)
+        await delay(lookAgainMs, undefined, { ref: false })
     }
   }
 

@@ -9,6 +9,8 @@ import type { ReplyState } from './reply-state.js'
 
 /** Lapsed replies that are looked at in one pass. */
 const perPass = 500
+/** How long a pass waits for what Ollama tells of a model, in milliseconds. */
+const modelMs = 1000
 /** How long closing waits for a pass under way, in milliseconds. */
 const passEndMs = 1000
 
@@ -86,8 +88,9 @@ export class Takeover {
     const afresh = { content: '', thinking: '' }
     if (!needsModel(row)) return afresh
     try {
-      const { continues } = await this.catalogue.find(row.model)
-      return continues ? { content: row.content, thinking: row.thinking ?? '' } : afresh
+      const model = await within(this.catalogue.find(row.model), modelMs)
+      if (!model) throw new AppError('MODEL_TIMEOUT')
+      return model.continues ? { content: row.content, thinking: row.thinking ?? '' } : afresh
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)

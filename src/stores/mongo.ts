@@ -1,5 +1,5 @@
 import type { Db } from 'mongodb'
-import { createAccounts } from './mongo/accounts.js'
+import { createAccounts, finishUserDeletions } from './mongo/accounts.js'
 import { createChats, finishDeletions } from './mongo/chats.js'
 import { openCollections, operationTimeoutMs } from './mongo/collections.js'
 import { withStoreErrors } from './mongo/faults.js'
@@ -14,6 +14,7 @@ import type { Store } from './store.js'
  */
 export async function createMongoStore(db: Db, close: () => Promise<void>): Promise<Store> {
   const collections = await openCollections(db)
+  await finishUserDeletions(collections)
   await finishDeletions(collections)
   return withStoreErrors<Store>({
     async ping() {
