@@ -45,6 +45,18 @@ export const RefreshInput = Model(
 )
 export type RefreshInput = Static<typeof RefreshInput>
 
+export const AccountDeletionInput = Model(
+  'AccountDeletionInput',
+  Closed({
+    password: Type.String({
+      minLength: 1,
+      maxLength: 1024,
+      description: 'The account’s, to see that it is its owner who asks.',
+    }),
+  }),
+)
+export type AccountDeletionInput = Static<typeof AccountDeletionInput>
+
 export const User = Model(
   'User',
   Type.Object({

@@ -12,3 +12,13 @@ export async function within<T>(promise: Promise<T>, ms: number): Promise<T | un
     done.abort()
   }
 }
+
+/** The promise's value; rejects with the signal's reason as soon as that is aborted. */
+export function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason)
+    if (signal.aborted) abort()
+    signal.addEventListener('abort', abort)
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
+}

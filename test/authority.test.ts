@@ -18,6 +18,7 @@ const bodies: Record<string, object> = {
   createChat: {},
   updateChat: { title: 'Mine now' },
   sendMessage: { content: 'hello' },
+  deleteAccount: { password: 'not the password' },
 }
 
 const payloads: Record<string, (chatId: string, messageId: string) => object> = {

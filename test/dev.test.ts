@@ -10,7 +10,7 @@ const code = ['src', 'plugins', 'routes', 'schemas', 'web', 'test', 'package.jso
 
 t.test('npm run dev serves, and restarts on a change', async (t) => {
   const copy = await mkdtemp(join(tmpdir(), 'chat-dev-'))
-  t.teardown(() => rm(copy, { recursive: true, force: true }))
+  t.teardown(() => rm(copy, { recursive: true, force: true, maxRetries: 10 }))
   for (const name of code) await cp(join(root, name), join(copy, name), { recursive: true })
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
 
@@ -29,7 +29,7 @@ t.test('npm run dev serves, and restarts on a change', async (t) => {
   })
   const printed = (text: string) =>
     new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`not printed: ${text}`)), 90_000)
+      const timer = setTimeout(() => reject(new Error(`not printed: ${text}`)), 180_000)
       lines.on('line', function look(line) {
         if (!line.includes(text)) return
         clearTimeout(timer)

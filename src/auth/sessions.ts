@@ -45,12 +45,35 @@ export async function createSessions(options: SessionsOptions) {
     const expiresAt = new Date(now() + sessionLifeMs)
     const session = { id: newId(), userId: user.id, generation: 0, rotatedAt, expiresAt }
     await store.createSession(session)
+    // The account may have been deleted meanwhile, with the sessions that it had then.
+    if (!(await store.findUser(user.id))) {
+      await store.deleteSession(session.id)
+      throw new AppError('BAD_CREDENTIALS')
+    }
     return { ...tokens.pair(session), user: presentUser(user) }
   }
 
   async function end(sessionId: string): Promise<void> {
     await store.deleteSession(sessionId)
     await cache.publish(sessionsChannel, sessionId)
+  }
+
+  /** Counts a wrong password towards the account's lockout. */
+  async function checkPassword(
+    password: string,
+    user: UserRow | undefined,
+    account: string,
+  ): Promise<UserRow> {
+    await lockout.check(account)
+    const isRight = await passwords.verify(password, user?.passwordHash)
+    if (!user || !isRight) {
+      await lockout.fail(account)
+      throw new AppError('BAD_CREDENTIALS')
+    }
+    // Guesses that ran alongside may have used up the account's failures.
+    await lockout.check(account)
+    await lockout.reset(account)
+    return user
   }
 
   /** The session with its newest generation, if `generation` may still be exchanged for it. */
@@ -95,16 +118,15 @@ export async function createSessions(options: SessionsOptions) {
       const login = readLogin(email, username)
       const user = await store.findUserByLogin(login)
       const account = user?.id ?? Object.values(login).join().toLowerCase()
-      await lockout.check(account)
-      const isRight = await passwords.verify(password, user?.passwordHash)
-      if (!user || !isRight) {
-        await lockout.fail(account)
-        throw new AppError('BAD_CREDENTIALS')
-      }
-      // Guesses that ran alongside may have used up the account's failures.
-      await lockout.check(account)
-      await lockout.reset(account)
-      return signIn(user)
+      return signIn(await checkPassword(password, user, account))
+    },
+
+    /**
+     * Sees that a user knows the password, as a login does.
+     * @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY.
+     */
+    async confirm(userId: string, password: string): Promise<void> {
+      await checkPassword(password, await store.findUser(userId), userId)
     },
 
     /** @throws AppError BAD_REFRESH_TOKEN; a token spent too long ago also ends its session. */
@@ -122,6 +144,12 @@ export async function createSessions(options: SessionsOptions) {
 
     /** Ends a session: its tokens are refused, and every server hears of it. */
     logout: end,
+
+    /** Ends every session of a user, as `logout` ends one. */
+    async logoutEverywhere(userId: string): Promise<void> {
+      const ended = await store.deleteSessionsOf(userId)
+      await Promise.all(ended.map((sessionId) => cache.publish(sessionsChannel, sessionId)))
+    },
 
     /**
      * Whom an access token speaks for.

@@ -36,6 +36,7 @@ export class Chats {
     private readonly generations: Generations,
   ) {}
 
+  /** @throws AppError UNAUTHORIZED when the account is gone. */
   async create(userId: string, input: ChatInput): Promise<Chat> {
     const now = new Date()
     const row: ChatRow = {
@@ -50,6 +51,11 @@ export class Chats {
       updatedAt: now,
     }
     await this.store.createChat(row)
+    // The account may have been deleted meanwhile, with the chats that it had then.
+    if (!(await this.store.findUser(userId))) {
+      await this.store.deleteChat(userId, row.id)
+      throw new AppError('UNAUTHORIZED')
+    }
     await this.changed(userId)
     const chat = presentChat(row)
     this.hub.toUser(userId, 'chat-created', { chat })

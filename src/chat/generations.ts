@@ -221,6 +221,19 @@ export class Generations {
     this.#dropHeld(chatId)
   }
 
+  /** Stops every reply of a user, wherever it runs; resolves when their ends are stored. */
+  async stopUser(userId: string): Promise<void> {
+    const rows = await this.#services.store.listActiveRepliesOf(userId)
+    await Promise.all(rows.map((row) => this.#stop(row)))
+  }
+
+  /** Ends what still runs of a user that is gone; nobody is told. */
+  dropUser(userId: string): void {
+    for (const reply of this.#held.values()) {
+      if (reply.userId === userId) this.#interrupt(reply, 'lost')
+    }
+  }
+
   /**
    * What a client that joins a chat is given: the replies that have not ended, and the one it asks
    * for even when it has.
@@ -316,7 +329,9 @@ export class Generations {
         const found = await this.#services.store.findMessage(row.userId, row.chatId, row.id)
         if (!found) return
         if (hasEnded(found)) return yield* followEnded(found, from)
-        if (!this.live(row.id)) await delay(lookAgainMs, undefined, { ref: false })
+        if (!this.live(row.id) && !this.#closing) {
+          await delay(lookAgainMs, undefined, { ref: false })
+        }
       }
     } finally {
       leave()

@@ -4,6 +4,7 @@ import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { ChatResult, OllamaClient } from '../ollama/client.js'
 import type { ChatRow, MessageRow, Store } from '../stores/store.js'
+import { unlessAborted } from '../within.js'
 import { fitContext, type Prompt } from './context.js'
 import type { DeterministicReplies } from './deterministic.js'
 import type { Flusher } from './flusher.js'
@@ -135,7 +136,7 @@ export class Runner {
 
   async #generate(reply: LiveReply): Promise<Usage> {
     const { catalogue, client, estimate, known, windows } = this.parts
-    const model = await catalogue.find(reply.row.model)
+    const model = await unlessAborted(catalogue.find(reply.row.model), reply.signal)
     const { chat, message } = await this.#question(reply.row)
     const options = reply.row.options ?? {}
     const window = windows.of(model, options)
@@ -148,12 +149,12 @@ export class Runner {
 
     const key = known.keyOf({ digest: model.digest, messages: prompt.messages, options })
     const answer = key && !reply.text.whole ? await known.find(key) : undefined
+    reply.signal.throwIfAborted()
     if (answer) {
       this.#receive(reply, answer.content, answer.thinking)
       return { ...answer.usage, ...sent, cached: true }
     }
 
-    reply.signal.throwIfAborted()
     const begun = reply.text.whole
     const { think, ...ollamaOptions } = options
     const result = await client.chat(

@@ -11,6 +11,8 @@ import type { ReplyState } from './reply-state.js'
 
 /** Lapsed replies that are looked at in one pass. */
 const perPass = 500
+/** How long a pass waits for what Ollama tells of a model, in milliseconds. */
+const modelMs = 1000
 /** How long closing waits for a pass under way, in milliseconds. */
 const passEndMs = 1000
 
@@ -91,8 +93,9 @@ export class Takeover {
     const kept = await keptText(row, this.streamLog)
     if (kept.content === '') return afresh
     try {
-      const { continues } = await this.catalogue.find(row.model)
-      return continues ? kept : afresh
+      const model = await within(this.catalogue.find(row.model), modelMs)
+      if (!model) throw new AppError('MODEL_TIMEOUT')
+      return model.continues ? kept : afresh
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)

@@ -1,5 +1,5 @@
 import type { Db } from 'mongodb'
-import { createAccounts } from './mongo/accounts.js'
+import { createAccounts, finishUserDeletions } from './mongo/accounts.js'
 import { createChats, finishDeletions } from './mongo/chats.js'
 import { openCollections } from './mongo/collections.js'
 import { withStoreErrors } from './mongo/faults.js'
@@ -16,6 +16,7 @@ import type { Store } from './store.js'
 export async function createMongoStore(db: Db, close: () => Promise<void>): Promise<Store> {
   await holdSchemaVersion(db)
   const collections = await openCollections(db)
+  await finishUserDeletions(collections)
   await finishDeletions(collections)
   return withStoreErrors<Store>({
     async ping() {

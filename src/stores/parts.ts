@@ -7,10 +7,12 @@ export type AccountStore = Pick<
   | 'createUser'
   | 'findUser'
   | 'findUserByLogin'
+  | 'deleteUser'
   | 'createSession'
   | 'findSession'
   | 'rotateSession'
   | 'deleteSession'
+  | 'deleteSessionsOf'
   | 'deleteExpiredSessions'
 >
 
@@ -26,6 +28,7 @@ export type MessageStore = Pick<
   | 'findTurn'
   | 'listMessages'
   | 'listActiveReplies'
+  | 'listActiveRepliesOf'
   | 'updateReply'
   | 'checkpoint'
   | 'renewLeases'

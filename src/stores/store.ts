@@ -126,6 +126,12 @@ export interface Store {
   findUser(id: string): Promise<UserRow | undefined>
   /** By username or by email, whatever its case. */
   findUserByLogin(login: { username: string } | { email: string }): Promise<UserRow | undefined>
+  /**
+   * Removes the user with all sessions, chats and messages. What is added for the user afterwards
+   * stays: who adds a session or a chat sees afterwards that the user is still there.
+   * @returns whether there was one.
+   */
+  deleteUser(id: string): Promise<boolean>
 
   createSession(session: SessionRow): Promise<void>
   findSession(id: string): Promise<SessionRow | undefined>
@@ -133,6 +139,8 @@ export interface Store {
   rotateSession(id: string, generation: number, rotatedAt: Date, expiresAt: Date): Promise<boolean>
   /** Whether there was one. */
   deleteSession(id: string): Promise<boolean>
+  /** @returns the ids of the user's sessions, which are gone. */
+  deleteSessionsOf(userId: string): Promise<string[]>
   deleteExpiredSessions(now: Date): Promise<void>
 
   createChat(chat: ChatRow): Promise<void>
@@ -171,6 +179,8 @@ export interface Store {
   listMessages(chatId: string, limit: number, before?: number): Promise<MessageRow[]>
   /** The replies of a chat that have not ended, in order of seq. */
   listActiveReplies(chatId: string): Promise<MessageRow[]>
+  /** The replies of all of a user's chats that have not ended. */
+  listActiveRepliesOf(userId: string): Promise<MessageRow[]>
 
   /**
    * The one way by which a reply changes hands or ends: applies `change` if `condition` still holds.

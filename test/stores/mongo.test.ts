@@ -6,7 +6,7 @@ import { newId } from '../../src/ids.js'
 import { createMongoStore } from '../../src/stores/mongo.js'
 import type { StoredTurn } from '../../src/stores/store.js'
 import { storeContract } from './contract.js'
-import { aChat, aTurn } from './rows.js'
+import { aChat, aSession, aTurn, aUser } from './rows.js'
 
 const uri = process.env.MONGODB_URI
 
@@ -67,6 +67,26 @@ if (!uri) {
     await createMongoStore(db, async () => {})
     t.strictSame(await store.listMessages(left.id, 10), [], 'or at the next start')
     t.equal(await store.deleteChat(left.userId, left.id), false)
+  })
+
+  t.test('an account’s deletion that a dead process began is finished', async (t) => {
+    const db = await newDatabase(t)
+    const store = await createMongoStore(db, async () => {})
+    const user = aUser()
+    const chat = aChat({ userId: user.id })
+    await store.createUser(user)
+    await store.createChat(chat)
+    await store.createSession(aSession({ userId: user.id }))
+    await store.appendTurn(aTurn(chat))
+    await db
+      .collection<{ _id: string }>('users')
+      .updateOne({ _id: user.id }, { $set: { deleting: true } })
+    t.equal(await store.findUser(user.id), undefined, 'it is gone for everybody at once')
+    await createMongoStore(db, async () => {})
+    t.strictSame(await store.listMessages(chat.id, 10), [])
+    t.equal(await store.findChat(user.id, chat.id), undefined)
+    t.strictSame(await store.deleteSessionsOf(user.id), [])
+    t.equal(await store.deleteUser(user.id), false)
   })
 
   t.test('a server that goes away is told as such, and used again when it is back', async (t) => {

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import {
+  AccountDeletionInput,
   LoginInput,
   RefreshInput,
   RegisterInput,
@@ -11,7 +12,7 @@ import {
 import { errors } from '../../../schemas/common.js'
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
-  const { sessions, authenticate, limitCredentials } = fastify
+  const { accounts, sessions, authenticate, limitCredentials } = fastify
 
   fastify.post(
     '/register',
@@ -89,6 +90,28 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     },
   )
 
+  fastify.post(
+    '/logout-everywhere',
+    {
+      onRequest: authenticate,
+      schema: {
+        operationId: 'logoutEverywhere',
+        tags: ['auth'],
+        summary: 'Sign out on all devices',
+        description:
+          'Ends every session of the account, closes their sockets and stops the replies that run.',
+        response: {
+          204: Type.Null({ description: 'Signed out everywhere.' }),
+          ...errors(400, 401, 403, 415, 500, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      await accounts.logoutEverywhere(request.session.userId)
+      return reply.code(204).send(null)
+    },
+  )
+
   fastify.get(
     '/profile',
     {
@@ -102,6 +125,30 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       },
     },
     (request) => sessions.profile(request.session.userId),
+  )
+
+  fastify.delete(
+    '/profile',
+    {
+      onRequest: [limitCredentials, authenticate],
+      schema: {
+        operationId: 'deleteAccount',
+        tags: ['auth'],
+        summary: 'Delete one’s account',
+        description:
+          'Stops the replies that run, then removes the account with its sessions, chats and ' +
+          'messages. A wrong password counts like one at signing in.',
+        body: AccountDeletionInput,
+        response: {
+          204: Type.Null({ description: 'Gone.' }),
+          ...errors(400, 401, 403, 413, 415, 429, 500, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      await accounts.delete(request.session.userId, request.body.password)
+      return reply.code(204).send(null)
+    },
   )
 }
 

@@ -2,10 +2,17 @@ import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
 import type { SessionRow, UserRow } from '../store.js'
+import { deleteChatsOf } from './chats.js'
 import type { Collections, SessionDocument, UserDocument } from './collections.js'
 import { isDuplicate } from './faults.js'
 
-function userOf({ _id, usernameKey: _, emailKey: __, ...user }: UserDocument): UserRow {
+function userOf({
+  _id,
+  usernameKey: _,
+  emailKey: __,
+  deleting: ___,
+  ...user
+}: UserDocument): UserRow {
   return { id: _id, ...user }
 }
 
@@ -14,7 +21,8 @@ function sessionOf({ _id, ...session }: SessionDocument): SessionRow {
 }
 
 /** Users and sessions. */
-export function createAccounts({ users, sessions }: Collections): AccountStore {
+export function createAccounts(collections: Collections): AccountStore {
+  const { users, sessions } = collections
   return {
     async createUser({ id, ...user }) {
       const { username, email } = user
@@ -27,7 +35,7 @@ export function createAccounts({ users, sessions }: Collections): AccountStore {
     },
 
     async findUser(id) {
-      const user = await users.findOne({ _id: id })
+      const user = await users.findOne({ _id: id, deleting: { $exists: false } })
       return user ? userOf(user) : undefined
     },
 
@@ -38,6 +46,15 @@ export function createAccounts({ users, sessions }: Collections): AccountStore {
           : { emailKey: loginKey(login.email) },
       )
       return user ? userOf(user) : undefined
+    },
+
+    async deleteUser(id) {
+      const { matchedCount } = await users.updateOne(
+        { _id: id },
+        // With spaces, they are no keys of anybody.
+        { $set: { deleting: true, usernameKey: `deleted ${id}`, emailKey: `deleted ${id}` } },
+      )
+      return matchedCount > 0 && finishUserDeletion(collections, id)
     },
 
     async createSession({ id, ...session }) {
@@ -62,8 +79,32 @@ export function createAccounts({ users, sessions }: Collections): AccountStore {
       return deletedCount > 0
     },
 
+    async deleteSessionsOf(userId) {
+      const found = await sessions.find({ userId }, { projection: { _id: 1 } }).toArray()
+      const ids = found.map(({ _id }) => _id)
+      if (ids.length > 0) await sessions.deleteMany({ _id: { $in: ids } })
+      return ids
+    },
+
     async deleteExpiredSessions(now) {
       await sessions.deleteMany({ expiresAt: { $lte: now } })
     },
+  }
+}
+
+/** @returns whether this call was the one that ended it. */
+async function finishUserDeletion(collections: Collections, id: string): Promise<boolean> {
+  const { users, sessions } = collections
+  await sessions.deleteMany({ userId: id })
+  await deleteChatsOf(collections, id)
+  const { deletedCount } = await users.deleteOne({ _id: id })
+  return deletedCount > 0
+}
+
+/** Finishes the deletions that a process which died had begun. */
+export async function finishUserDeletions(collections: Collections): Promise<void> {
+  const begun = collections.users.find({ deleting: true })
+  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
+    await finishUserDeletion(collections, _id)
   }
 }

@@ -66,6 +66,16 @@ async function finishDeletion({ chats, messages }: Collections, chatId: string) 
   return deletedCount > 0
 }
 
+/** Deletes every chat of a user. */
+export async function deleteChatsOf(collections: Collections, userId: string): Promise<void> {
+  const { chats } = collections
+  await chats.updateMany({ userId }, { $set: { deletedFrom: userId }, $unset: { userId: '' } })
+  const begun = chats.find({ deletedFrom: userId })
+  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
+    await finishDeletion(collections, _id)
+  }
+}
+
 /** Finishes the deletions that a process which died had begun. */
 export async function finishDeletions(collections: Collections): Promise<void> {
   const begun = collections.chats.find({ deletedFrom: { $exists: true } })

@@ -3,7 +3,12 @@ import type { ChatRow, MessageRow, SessionRow, UserRow } from '../store.js'
 
 type Document<Row> = Omit<Row, 'id'> & { _id: string }
 
-export type UserDocument = Document<UserRow> & { usernameKey: string; emailKey: string }
+/** A user that is being deleted has keys that nobody logs in with. */
+export type UserDocument = Document<UserRow> & {
+  usernameKey: string
+  emailKey: string
+  deleting?: true
+}
 
 export type SessionDocument = Document<SessionRow>
 
@@ -32,8 +37,12 @@ const indexes: Record<keyof Collections, IndexDescription[]> = {
   users: [
     { name: 'findUserByLogin_username', key: { usernameKey: 1 }, unique: true },
     { name: 'findUserByLogin_email', key: { emailKey: 1 }, unique: true },
+    { name: 'finishUserDeletions', key: { deleting: 1 }, sparse: true },
   ],
-  sessions: [{ name: 'deleteExpiredSessions', key: { expiresAt: 1 } }],
+  sessions: [
+    { name: 'deleteExpiredSessions', key: { expiresAt: 1 } },
+    { name: 'deleteSessionsOf', key: { userId: 1 } },
+  ],
   chats: [
     { name: 'listChats', key: { userId: 1, updatedAt: -1, _id: -1 } },
     { name: 'finishDeletions', key: { deletedFrom: 1 }, sparse: true },

@@ -38,6 +38,11 @@ export function createMessages(collections: Collections): MessageStore {
       return active.map(messageOf)
     },
 
+    async listActiveRepliesOf(userId) {
+      const active = await messages.find({ userId, activeIn: { $exists: true } }).toArray()
+      return active.map(messageOf)
+    },
+
     async updateReply(id, condition, change) {
       const filter = { _id: id, ...filterOf(condition) }
       const update = updateOf(change)

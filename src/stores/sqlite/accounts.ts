@@ -49,6 +49,13 @@ export function createAccounts(connection: Connection): AccountStore {
     `UPDATE sessions SET generation = generation + 1, rotated_at = ?, expires_at = ?
      WHERE id = ? AND generation = ?`,
   )
+  const removeUser = connection.writer('DELETE FROM users WHERE id = ?')
+  // Their messages go in the same statement, by their foreign key.
+  const removeChats = connection.writer('DELETE FROM chats WHERE user_id = ?')
+  const sessionsOf = connection.reader<string[]>(
+    'SELECT json_group_array(id) FROM sessions WHERE user_id = ?',
+  )
+  const removeSessions = connection.writer('DELETE FROM sessions WHERE user_id = ?')
   const removeSession = connection.writer('DELETE FROM sessions WHERE id = ?')
   const removeExpired = connection.writer('DELETE FROM sessions WHERE expires_at <= ?')
 
@@ -75,6 +82,14 @@ export function createAccounts(connection: Connection): AccountStore {
       return cells && userOf(cells)
     },
 
+    async deleteUser(id) {
+      return connection.transaction(() => {
+        removeSessions(id)
+        removeChats(id)
+        return removeUser(id) > 0
+      })
+    },
+
     async createSession({ id, userId, generation, rotatedAt, expiresAt }) {
       insertSession(id, userId, generation, rotatedAt.getTime(), expiresAt.getTime())
     },
@@ -98,6 +113,14 @@ export function createAccounts(connection: Connection): AccountStore {
 
     async deleteSession(id) {
       return removeSession(id) > 0
+    },
+
+    async deleteSessionsOf(userId) {
+      return connection.transaction(() => {
+        const ids = sessionsOf(userId) ?? []
+        removeSessions(userId)
+        return ids
+      })
     },
 
     async deleteExpiredSessions(now) {

@@ -28,6 +28,7 @@ export function createMessages(connection: Connection): MessageStore {
   const ofUser = one(`id = ? AND user_id = ? AND role = 'user'`)
   const page = many('chat_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?')
   const active = many('chat_id = ? AND lease_until IS NOT NULL ORDER BY seq')
+  const activeOfUser = many('lease_until IS NOT NULL AND user_id = ?')
   const lapsed = many('lease_until <= ? ORDER BY created_at, seq LIMIT ?')
   const lastPlace = connection.reader<number>(
     'SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = ?',
@@ -102,6 +103,10 @@ export function createMessages(connection: Connection): MessageStore {
 
     async listActiveReplies(chatId) {
       return (active(chatId) ?? []).map(messageOf)
+    },
+
+    async listActiveRepliesOf(userId) {
+      return (activeOfUser(userId) ?? []).map(messageOf)
     },
 
     async updateReply(id, condition, change) {

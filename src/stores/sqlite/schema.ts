@@ -70,6 +70,10 @@ const steps = [
   -- findLapsedReplies, renewLeases
   CREATE INDEX active_by_lease ON messages (lease_until) WHERE lease_until IS NOT NULL;
   `,
+  `
+  -- deleteSessionsOf, deleteUser
+  CREATE INDEX sessions_by_user ON sessions (user_id);
+  `,
 ] as const
 
 /**

@@ -1,10 +1,10 @@
 import type { Test } from 'tap'
 import { newId } from '../../../src/ids.js'
-import { aSession, aUser } from '../rows.js'
+import { aSession, aTurn, aUser } from '../rows.js'
 import { outcomes, type Subject, times } from './subject.js'
 
 /** Users and sessions. */
-export function accountContract(t: Test, { store }: Subject) {
+export function accountContract(t: Test, { newChat, store }: Subject) {
   t.test('users', async (t) => {
     t.test('are found by id, and by username and email whatever their case and form', async (t) => {
       const tag = newId()
@@ -30,6 +30,37 @@ export function accountContract(t: Test, { store }: Subject) {
       t.equal(await store().findUserByLogin({ email: sameName.email }), undefined)
     })
 
+    t.test('are deleted with all that is theirs, and nothing else', async (t) => {
+      const [user, other] = [aUser(), aUser()]
+      for (const one of [user, other]) {
+        await store().createUser(one)
+        await store().createSession(aSession({ userId: one.id }))
+      }
+      const chats = await Promise.all(times(3, () => newChat({ userId: user.id })))
+      const kept = await newChat({ userId: other.id })
+      const turns = await Promise.all(
+        [...chats, kept].map((chat) => store().appendTurn(aTurn(chat))),
+      )
+      t.equal(await store().deleteUser(newId()), false)
+      t.equal(await store().deleteUser(user.id), true)
+      t.equal(await store().deleteUser(user.id), false)
+      t.equal(await store().findUser(user.id), undefined)
+      t.equal(await store().findUserByLogin({ username: user.username }), undefined)
+      t.equal(await store().findUserByLogin({ email: user.email }), undefined)
+      t.strictSame(await store().deleteSessionsOf(user.id), [])
+      t.strictSame(await store().listChats(user.id, 10), [])
+      t.strictSame(await store().listActiveRepliesOf(user.id), [])
+      for (const [n, chat] of chats.entries()) {
+        t.strictSame(await store().listMessages(chat.id, 10), [])
+        t.equal(await store().findTurn(user.id, turns[n]?.message.id ?? ''), undefined)
+        await t.rejects(store().appendTurn(aTurn(chat)), { code: 'CHAT_NOT_FOUND' })
+      }
+      t.strictSame(await store().findUser(other.id), other)
+      t.equal((await store().listMessages(kept.id, 10)).length, 2)
+      t.equal((await store().deleteSessionsOf(other.id)).length, 1)
+      await store().createUser(aUser({ username: user.username, email: user.email }))
+    })
+
     t.test('of 100 equal registrations at once, one is made', async (t) => {
       const { username, email } = aUser()
       const all = times(100, () => store().createUser(aUser({ username, email })))
@@ -52,6 +83,18 @@ export function accountContract(t: Test, { store }: Subject) {
       t.equal(await store().deleteSession(session.id), true)
       t.equal(await store().deleteSession(session.id), false)
       t.equal(await store().findSession(session.id), undefined)
+    })
+
+    t.test('of one user are ended together', async (t) => {
+      const userId = newId()
+      const [a, b, other] = [aSession({ userId }), aSession({ userId }), aSession()]
+      for (const session of [a, b, other]) await store().createSession(session)
+      const ended = await store().deleteSessionsOf(userId)
+      t.strictSame(ended.sort(), [a.id, b.id].sort())
+      t.strictSame(await store().deleteSessionsOf(userId), [])
+      t.equal(await store().findSession(a.id), undefined)
+      t.strictSame(await store().findSession(other.id), other)
+      t.equal(await store().rotateSession(b.id, 1, new Date(), b.expiresAt), false)
     })
 
     t.test('of 20 rotations at once, one wins', async (t) => {

@@ -38,6 +38,15 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       })
       t.strictSame(await store().findMessage(chat.userId, chat.id, first.reply.id), ended)
       t.strictSame(await store().listActiveReplies(chat.id), [second.reply])
+      const elsewhere = await newChat({ userId: chat.userId })
+      const { reply } = await store().appendTurn(aTurn(elsewhere))
+      await store().appendTurn(aTurn(await newChat()))
+      const ofUser = await store().listActiveRepliesOf(chat.userId)
+      t.strictSame(new Set(ofUser.map(({ id }) => id)), new Set([second.reply.id, reply.id]))
+      t.strictSame(
+        ofUser.find(({ id }) => id === reply.id),
+        reply,
+      )
     })
 
     t.test('change only while status, epoch and owner hold', async (t) => {

@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import { newId } from '../../../src/ids.js'
-import { aTurn } from '../rows.js'
+import { aTurn, aUser } from '../rows.js'
 import { hardText, outcomes, type Subject, times } from './subject.js'
 
 /** Storing turns and reading them. */
@@ -125,6 +125,27 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
         t.strictSame(await store().listMessages(chat.id, 100), [])
       }
     })
+  })
+
+  t.test('turns that race their user’s deletion leave no message behind', async (t) => {
+    for (const _ of times(5, () => 0)) {
+      const user = aUser()
+      await store().createUser(user)
+      const chat = await newChat({ userId: user.id })
+      const appends = times(10, () => store().appendTurn(aTurn(chat)))
+      const deletion = store().deleteUser(user.id)
+      const { codes } = await outcomes([
+        ...appends,
+        ...times(5, () => store().appendTurn(aTurn(chat))),
+      ])
+      t.ok(
+        codes.every((code) => code === 'CHAT_NOT_FOUND'),
+        `${codes}`,
+      )
+      t.equal(await deletion, true)
+      t.strictSame(await store().listMessages(chat.id, 100), [])
+      t.equal(await store().findChat(user.id, chat.id), undefined)
+    }
   })
 
   t.test('messages are listed in order, page by page, each once', async (t) => {

@@ -1,0 +1,17 @@
+import fp from 'fastify-plugin'
+import { Accounts } from '../src/chat/accounts.js'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    accounts: Accounts
+  }
+}
+
+/** What concerns a user's account as a whole: its sessions, and what runs for it. */
+export default fp(
+  async (fastify) => {
+    const { store, sessions, generations } = fastify
+    fastify.decorate('accounts', new Accounts(store, sessions, generations))
+  },
+  { name: 'accounts', dependencies: ['db', 'auth', 'chat'] },
+)

@@ -1,0 +1,33 @@
+import type { Sessions } from '../auth/sessions.js'
+import type { Store } from '../stores/store.js'
+
+interface Generations {
+  stopUser(userId: string): Promise<void>
+  dropUser(userId: string): void
+}
+
+/** What ends on all of a user's devices at once. */
+export class Accounts {
+  constructor(
+    private readonly store: Pick<Store, 'deleteUser'>,
+    private readonly sessions: Pick<Sessions, 'confirm' | 'logoutEverywhere'>,
+    private readonly generations: Generations,
+  ) {}
+
+  /** Ends every session, closes their sockets, and stops what runs. */
+  async logoutEverywhere(userId: string): Promise<void> {
+    await this.sessions.logoutEverywhere(userId)
+    await this.generations.stopUser(userId)
+  }
+
+  /**
+   * Removes the account with its sessions, chats and messages, after all that runs is stopped.
+   * @throws AppError as Sessions.confirm, for a wrong password.
+   */
+  async delete(userId: string, password: string): Promise<void> {
+    await this.sessions.confirm(userId, password)
+    await this.logoutEverywhere(userId)
+    await this.store.deleteUser(userId)
+    this.generations.dropUser(userId)
+  }
+}

@@ -1,0 +1,197 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import type { Message, Turn } from '../../schemas/messages.js'
+import { readEvents } from '../../web/events.js'
+import { startApp } from '../services/app.js'
+import { ask, connect, record } from '../services/client.js'
+import { converse, startConversation } from '../services/conversation.js'
+import { eventually } from '../services/eventually.js'
+import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
+
+t.test('a stop: Ollama is let go at once, the text kept, and everybody told once', async (t) => {
+  const { standIn, url, user, call, newChat, send, read, messagesOf } = await startConversation(t)
+  const tookMs: number[] = []
+  for (let round = 1; round <= 4; round++) {
+    const chatId = await newChat()
+    const [one, other] = await Promise.all([
+      connect(t, url, user.token),
+      connect(t, url, user.token),
+    ])
+    const devices = [record(one), record(other)]
+    await ask(other, 'join-chat', { chatId })
+    const content = `len=9000 rate=400 think=${round}`
+    const { reply } = await ask(one, 'chat-message', {
+      chatId,
+      content,
+      clientMessageId: `${round}`,
+    })
+    const waiting = send(chatId, { content }, { 'idempotency-key': `${round}` })
+    const following = fetch(`${url}${messagesOf(chatId)}/${reply.id}/stream`, {
+      headers: user.headers,
+    })
+    await devices[0]?.until(() =>
+      (devices[0]?.text(reply.id).length ?? 0) > 200 ? true : undefined,
+    )
+    const upstream = await standIn.chatCall(round)
+
+    const at = performance.now()
+    const asked =
+      round % 2
+        ? ask(one, 'stop-message', { chatId, messageId: reply.id })
+        : call<Message>('POST', `${messagesOf(chatId)}/${reply.id}/stop`)
+    await upstream.whenClosed
+    tookMs.push(performance.now() - at)
+    const answer = await asked
+    const stopped: Message = answer.message ?? answer.body
+    t.match(stopped, { id: reply.id, status: 'stopped', completedAt: String })
+    t.ok(stopped.content.length > 200)
+    t.ok(standInReply(content).startsWith(stopped.content), 'the text so far')
+    t.same((await waiting).body.reply, stopped, 'who waits for the answer is given it')
+    const followed: string[] = []
+    const { body } = await following
+    if (body) for await (const { data } of readEvents(body)) followed.push(data)
+    t.same(JSON.parse(followed.at(-1) ?? ''), stopped)
+    t.same((await read(chatId)).messages[1], stopped, 'as it is stored')
+    await ask(one, 'stop-message', { chatId, messageId: reply.id })
+    for (const device of devices) {
+      t.same(await device.message(reply.id), stopped)
+      t.equal(device.text(reply.id), stopped.content, 'no frame is missing or came later')
+      t.equal(device.messages.filter(({ id }) => id === reply.id).length, 1, 'told once')
+    }
+  }
+  t.ok(Math.min(...tookMs) < 100, `within ${Math.min(...tookMs).toFixed(1)} ms`)
+})
+
+t.test('stop against finish, and stop against stop: one end, the same for all', async (t) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 100_000)
+  t.comment(`SEED=${seed}`)
+  let state = seed
+  const random = (n: number) => {
+    state = (state * 1103515245 + 12345) % 2147483648
+    return state % n
+  }
+  const { url, user, call, newChat, read, messagesOf } = await startConversation(t, {
+    USER_MAX_CONCURRENT: '10',
+    OLLAMA_MAX_CONCURRENT: '10',
+  })
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const statuses = new Set<string>()
+  await Promise.all(
+    Array.from({ length: 60 }, async (_, n) => {
+      const chatId = await newChat()
+      const content = `len=${40 + random(40)} rate=300 seed=${n}`
+      const { reply } = await ask(socket, 'chat-message', { chatId, content })
+      await delay(random(200))
+      const path = `${messagesOf(chatId)}/${reply.id}/stop`
+      const [rest, rest2, event] = await Promise.all([
+        call<Message>('POST', path),
+        call<Message>('POST', path),
+        ask(socket, 'stop-message', { chatId, messageId: reply.id }),
+      ])
+      const told = await heard.message(reply.id)
+      for (const one of [rest.body, rest2.body, event.message, (await read(chatId)).messages[1]]) {
+        t.same(one, told)
+      }
+      const whole = standInReply(content)
+      t.ok(told.status === 'complete' ? told.content === whole : whole.startsWith(told.content))
+      statuses.add(told.status)
+    }),
+  )
+  const ends = heard.messages.filter(({ role }) => role === 'assistant')
+  t.equal(ends.length, new Set(ends.map(({ id }) => id)).size, 'each is told once')
+  t.same([...statuses].sort(), ['complete', 'stopped'], 'either side has won')
+})
+
+t.test('one that waits leaves the queue at once, by a stop or with its chat', async (t) => {
+  const { standIn, app, url, user, call, newChat, post, read, messagesOf } =
+    await startConversation(t, { OLLAMA_MAX_CONCURRENT: '1' })
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const { reply: running } = (await post(await newChat(), { content: 'len=9000 rate=100' })).body
+  await standIn.chatCall()
+  const waiting: Message[] = []
+  for (let n = 0; n < 4; n++) {
+    const chatId = await newChat()
+    socket.emit('join-chat', { chatId })
+    waiting.push((await post<Turn>(chatId, { content: `len=${n + 1}` })).body.reply)
+  }
+  const [stopped, deleted, third, fourth] = waiting
+  if (!stopped || !deleted || !third || !fourth) return t.fail('they do not wait')
+  const ended = await call<Message>('POST', `${messagesOf(stopped.chatId)}/${stopped.id}/stop`)
+  t.match(ended, { status: 200, body: { status: 'stopped', content: '' } })
+  t.equal((await call('DELETE', `/api/ai/chats/${deleted.chatId}`)).status, 204)
+  t.same(app.generations.counts, { waiting: 2, running: 1 })
+  const placeOf = (id: string) => heard.starts.findLast((start) => start.id === id)?.position
+  await heard.until(() => (placeOf(third.id) === 1 && placeOf(fourth.id) === 2 ? true : undefined))
+  await call('POST', `${messagesOf(running.chatId)}/${running.id}/stop`)
+  await heard.message(fourth.id)
+  t.same(
+    standIn.callsOf('/api/chat').map(({ body }) => body.messages[0]?.content),
+    ['len=9000 rate=100', 'len=3', 'len=4'],
+    'Ollama never heard of the two',
+  )
+  t.match((await read(stopped.chatId)).messages, [{ role: 'user' }, { status: 'stopped' }])
+})
+
+t.test('a stop waits for no Ollama that hangs', async (t) => {
+  const DATA_DIR = t.testdir()
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const hang = () => {}
+  const hanging = await startStandIn({
+    routes: { '/api/tags': hang, '/api/ps': hang, '/api/show': hang },
+  })
+  t.teardown(() => hanging.close())
+  const first = await startApp(t, {
+    DATA_DIR,
+    OLLAMA_API_URL: standIn.url,
+    OLLAMA_MAX_CONCURRENT: '1',
+  })
+  const before = await converse(first.url)
+  const content = 'fault=hangBeforeTokens after=0'
+  const { reply } = (await before.post(await before.newChat(), { content })).body
+  await standIn.chatCall()
+  await first.close()
+
+  const second = await startApp(t, { DATA_DIR, OLLAMA_API_URL: hanging.url })
+  await eventually('it has begun again', () => second.app.generations.counts.running === 1)
+  await eventually('it asks Ollama for its models', () => hanging.callsOf('/api/tags').length > 0)
+  const at = performance.now()
+  const response = await fetch(`${second.url}${before.messagesOf(reply.chatId)}/${reply.id}/stop`, {
+    method: 'POST',
+    headers: before.user.headers,
+  })
+  t.match(await response.json(), { status: 'stopped' })
+  t.ok(performance.now() - at < 3000)
+})
+
+t.test(
+  'a chat that is deleted while it generates: Ollama is let go, nothing comes back',
+  async (t) => {
+    const { standIn, app, url, user, call, newChat, post, messagesOf } = await startConversation(t)
+    const chatId = await newChat()
+    const socket = await connect(t, url, user.token)
+    const heard = record(socket)
+    socket.emit('join-chat', { chatId })
+    const deletions: unknown[] = []
+    socket.on('chat-deleted', (payload) => deletions.push(payload))
+    const { reply } = (await post(chatId, { content: 'len=9000 rate=300' })).body
+    await post(chatId, { content: 'len=10' })
+    await heard.chunk(reply.id)
+    const upstream = await standIn.chatCall()
+    const at = performance.now()
+    const [answer] = await Promise.all([
+      call('DELETE', `/api/ai/chats/${chatId}`),
+      upstream.whenClosed,
+    ])
+    t.equal(answer.status, 204)
+    t.ok(performance.now() - at < 1000, 'within a second')
+    await eventually('nothing runs', () => app.generations.counts.running === 0)
+    await eventually('they are told', () => deletions.length === 1)
+    t.same(deletions, [{ chatId }])
+    t.same(await app.store.listMessages(chatId, 10), [])
+    t.equal((await call('GET', `${messagesOf(chatId)}/${reply.id}/stream`)).status, 404)
+    t.equal(standIn.callsOf('/api/chat').length, 1, 'the second never began')
+  },
+)
