@@ -1,9 +1,8 @@
 import type { Server } from 'node:http'
-import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyHttpOptions, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyHttpOptions } from 'fastify'
 import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
 
@@ -48,34 +47,23 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)
-  closeConnections(app)
+  app.addHook('preClose', async () => {
+    closeConnections(app.server, config.SHUTDOWN_GRACE_MS * patience)
+  })
   app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
   app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
   return app
 }
 
 /**
- * Node's own close waits for every connection that is not idle at that moment, and a client may
- * stay silent in the midst of a request, of a WebSocket, or before it has said anything.
+ * Closes connections as they become idle, and after `graceMs` those that do not: a client that sends
+ * half a request, or reads nothing, or sends nothing at all keeps no server from going down.
  */
-function closeConnections(app: FastifyInstance): void {
-  const { server, config } = app
-  const open = new Set<Socket>()
-  server.on('connection', (socket) => {
-    open.add(socket)
-    socket.once('close', () => open.delete(socket))
-  })
-  app.addHook('preClose', async () => {
-    const timer = setInterval(() => {
-      server.closeIdleConnections()
-      for (const socket of open) if (socket.bytesRead === 0) socket.destroy()
-    }, idleCheckMs).unref()
-    const last = setTimeout(() => {
-      for (const socket of open) socket.destroy()
-    }, config.SHUTDOWN_GRACE_MS * patience).unref()
-    server.once('close', () => {
-      clearInterval(timer)
-      clearTimeout(last)
-    })
+function closeConnections(server: Server, graceMs: number): void {
+  const idle = setInterval(() => server.closeIdleConnections(), idleCheckMs)
+  const rest = setTimeout(() => server.closeAllConnections(), graceMs).unref()
+  server.once('close', () => {
+    clearInterval(idle)
+    clearTimeout(rest)
   })
 }
