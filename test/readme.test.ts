@@ -4,7 +4,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { startApp } from './services/app.js'
+import { embedded, startApp } from './services/app.js'
 
 const run = promisify(execFile)
 const root = join(import.meta.dirname, '../..')
@@ -17,7 +17,7 @@ function block(language: string): string {
 }
 
 t.test('the README’s first conversation is true', async (t) => {
-  const { url } = await startApp(t)
+  const { url } = await startApp(t, embedded)
   const script = block('bash').replaceAll('http://localhost:3000', url)
   const { stdout } = await run('bash', ['-euo', 'pipefail', '-c', script], { timeout: 30_000 })
   const expected = block('text').trimEnd().split('\n')
@@ -29,7 +29,7 @@ t.test('the README’s first conversation is true', async (t) => {
 })
 
 t.test('the README’s conversation over a socket is true', async (t) => {
-  const { url } = await startApp(t)
+  const { url } = await startApp(t, embedded)
   const code = block('js')
   t.ok(code.trim().split('\n').length <= 15, 'it is short')
   // Inside the checkout, so that it finds socket.io-client.

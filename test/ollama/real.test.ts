@@ -13,8 +13,10 @@ const guessed = 'smollm2-guessed:135m'
 /** Few tokens, since there are but a few a second here; the same every time. */
 const options = { num_predict: 24, temperature: 0, seed: 7 }
 
-if (url) t.test('the real Ollama', { timeout: 600_000 }, (t) => conversation(t, url))
-else t.test('the real Ollama', { skip: 'TEST_OLLAMA_URL is not set' }, async () => {})
+if (url) {
+  t.setTimeout(900_000)
+  t.test('the real Ollama', (t) => conversation(t, url))
+} else t.test('the real Ollama', { skip: 'TEST_OLLAMA_URL is not set' }, async () => {})
 
 async function conversation(t: Test, ollamaUrl: string) {
   const proxy = await startTcpProxy(t, ollamaUrl)

@@ -20,6 +20,9 @@ const wideLimits = {
   RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '1000000',
 }
 
+/** Settings of the embedded parts, for what is about them whatever the environment names. */
+export const embedded = { MONGODB_URI: '', REDIS_URL: '' }
+
 /**
  * The real services, where the environment names them: a database of MongoDB for each data
  * directory, so that apps share what they would share over SQLite, and one of Redis's for each

@@ -7,7 +7,8 @@
 #
 # COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL and TEST_OLLAMA_URL. That last one has
 # two models: smollm2:135m, whose template lets a begun answer be continued, and
-# smollm2-guessed:135m, under the template that Ollama guesses, which doesn't.
+# smollm2-guessed:135m, under the template that Ollama guesses, which doesn't. A test that must kill
+# an Ollama starts its own, of TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on PATH.
 set -euo pipefail
 
 mongo_version=1.47.0
@@ -21,6 +22,10 @@ if [ "${1:-}" != run ] || [ $# -lt 2 ]; then
   sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
   exit 2
 fi
+# Told when its caller dies of anything, as what it starts is when it does.
+[ "${SERVICES_CALLER:-}" = "$PPID" ] ||
+  SERVICES_CALLER=$PPID exec setpriv --pdeathsig TERM "${BASH_SOURCE[0]}" "$@"
+unset SERVICES_CALLER
 shift
 
 say() { echo "services: $*" >&2; }
@@ -29,13 +34,24 @@ fail() {
   exit 1
 }
 
+child=
+# run COMMAND…: in the background, so that a signal is heard at once; its input stays this script's.
+run() {
+  "$@" <&0 &
+  child=$!
+  local status=0
+  wait "$child" || status=$?
+  child=
+  return "$status"
+}
+
 # ---- installing
 
 # within SECONDS WHAT-IT-NEEDS COMMAND…: its output is shown only when it fails.
 within() {
   local seconds=$1 needs=$2 log=$work/install.log
   shift 2
-  timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null && return
+  run timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1 </dev/null && return
   tail -n 40 "$log" >&2
   fail "this failed, or took longer than $seconds s: $*; it needs $needs"
 }
@@ -177,10 +193,9 @@ start_ollama() {
 
 # ---- ending
 
-command_pid=
 end_all() {
   trap '' INT TERM HUP
-  [ -z "$command_pid" ] || kill -TERM "$command_pid" 2>/dev/null || true
+  [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
   local pid deadline=$((SECONDS + 10))
   for pid in "${services[@]}"; do kill -TERM -- "-$pid" 2>/dev/null || true; done
   for pid in "${services[@]}"; do
@@ -190,9 +205,10 @@ end_all() {
   rm -rf "$work"
 }
 
-mkdir -p "$cache"
 # On the cache's file system, so that what was built is moved there whole or not at all.
-work=$(mktemp -d "$cache/run-XXXXXX")
+work=$cache/run-$$
+rm -rf "$work"
+mkdir -p "$work"
 trap end_all EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
@@ -200,6 +216,8 @@ trap 'exit 143' TERM HUP
 # One at a time installs; the services themselves are each caller's own.
 exec 9>"$cache/lock"
 flock -w 1800 9 || fail "another installation holds $cache/lock"
+# What runs left that could not end themselves.
+for left in "$cache"/run-*; do kill -0 "${left##*-}" 2>/dev/null || rm -rf "$left"; done
 install_tools
 install_mongo
 install_smollm
@@ -217,12 +235,9 @@ export REDIS_URL=redis://127.0.0.1:${ports[0]}
 export REDIS_CLUSTER_URL=redis://127.0.0.1:${ports[1]},redis://127.0.0.1:${ports[2]},redis://127.0.0.1:${ports[3]}
 export MONGODB_URI=mongodb://127.0.0.1:${ports[7]}
 export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
+export TEST_OLLAMA_BINARY=$cache/ollama-$ollama_version/ollama TEST_OLLAMA_MODELS=$work/models
 for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_OLLAMA_URL; do say "$name=${!name}"; done
 
-# In the background, so that a signal is heard at once; its input stays this script's.
-"$@" <&0 &
-command_pid=$!
 status=0
-wait "$command_pid" || status=$?
-command_pid=
+run "$@" || status=$?
 exit "$status"
