@@ -131,6 +131,36 @@ t.test('sockets', async (t) => {
     t.match(beyond.active, [{ offset: whole.length, text: '' }], 'never beyond the end')
   })
 
+  t.test(
+    'who joins while a reply ends is told of the end, by the answer or after it',
+    async (t) => {
+      const chatId = await newChat()
+      const [sender, late] = await Promise.all([
+        connect(t, url, user.token),
+        connect(t, url, user.token),
+      ])
+      const [heard, caught] = [record(sender), record(late)]
+      const content = 'len=300 rate=300'
+      const { reply } = await ask(sender, 'chat-message', { chatId, content })
+      await heard.chunk(reply.id)
+      const { listActiveReplies } = app.store
+      t.teardown(() => {
+        app.store.listActiveReplies = listActiveReplies
+      })
+      // As a database may: what it has read is out of date when it arrives.
+      app.store.listActiveReplies = async (id) => {
+        const rows = await listActiveReplies(id)
+        await heard.message(reply.id)
+        return rows
+      }
+      const asked = { chatId, messageId: reply.id, epoch: 1, offset: 0 }
+      const { active } = await ask(late, 'join-chat', asked)
+      t.match(active, [{ messageId: reply.id, status: 'complete', text: standInReply(content) }])
+      t.same((await ask(late, 'join-chat', { chatId })).active, [], 'it is not active any more')
+      t.same(caught.messages, [])
+    },
+  )
+
   t.test('a stop ends the reply with its text so far, once, and frees Ollama', async (t) => {
     const chatId = await newChat()
     const socket = await connect(t, url, user.token)

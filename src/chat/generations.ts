@@ -35,6 +35,8 @@ import { Windows } from './windows.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
+/** For how long a reply that ended is remembered: longer than a look at the store takes. */
+const endedLatelyMs = 10_000
 /** How often a reply that no process here holds is looked up again, in milliseconds. */
 const lookAgainMs = 500
 
@@ -69,6 +71,8 @@ interface Services {
 export class Generations {
   /** Every reply that this process holds, waiting or running. */
   readonly #held = new Map<string, LiveReply>()
+  /** Replies that ended here a moment ago: what was read of them before is out of date. */
+  readonly #endedLately = new Map<string, MessageRow>()
   readonly #services: Services
   readonly #state: ReplyState
   readonly #queue: FairQueue<LiveReply>
@@ -254,9 +258,10 @@ export class Generations {
       const rows = new Map(stored.map((row) => [row.id, row]))
       for (const reply of this.liveOfChat(chatId)) rows.set(reply.id, reply.row)
       if (wanted?.role === 'assistant') rows.set(wanted.id, rows.get(wanted.id) ?? wanted)
-      return [...rows.values()].map((row) =>
-        this.#activeReply(row, row.id === messageId ? asked : {}),
-      )
+      return [...rows.values()]
+        .map((row) => this.#endedLately.get(row.id) ?? row)
+        .filter((row) => row.id === messageId || !hasEnded(row))
+        .map((row) => this.#activeReply(row, row.id === messageId ? asked : {}))
     }
   }
 
@@ -339,7 +344,7 @@ export class Generations {
   }
 
   #activeReply(row: MessageRow, position: Position): ActiveReply {
-    const reply = this.live(row.id)
+    const reply = hasEnded(row) ? undefined : this.live(row.id)
     const content = reply ? reply.text.announced : row.content
     const thinking = reply ? reply.thinking.announced : row.thinking
     const offset = resumeOffset(row, content.length, position)
@@ -388,6 +393,10 @@ export class Generations {
   #letGo(reply: LiveReply): void {
     this.#held.delete(reply.id)
     void this.#outbox?.ended(reply)
+    if (hasEnded(reply.row)) {
+      this.#endedLately.set(reply.id, reply.row)
+      setTimeout(() => this.#endedLately.delete(reply.id), endedLatelyMs).unref()
+    }
     if (reply.interruption === 'lost') {
       this.#others
         .refresh(reply.chatId)

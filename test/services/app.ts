@@ -111,7 +111,7 @@ export function api(url: string, token?: string) {
   }
 }
 
-const testPassword = 'correct horse battery staple'
+export const testPassword = 'correct horse battery staple'
 
 /** Signs a new user up; two calls with no name, or with one name, make two users. */
 export async function register(url: string, name = 'user') {

@@ -1,0 +1,112 @@
+import { rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import type { Message } from '../../schemas/messages.js'
+import { api } from '../services/app.js'
+import { connect, record } from '../services/client.js'
+import { converse } from '../services/conversation.js'
+import { eventually } from '../services/eventually.js'
+import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
+import { startServer } from '../services/server-process.js'
+
+t.test('of an owner that was only stopped and who took over, one goes on', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const DATA_DIR = t.testdir()
+  const settings = { DATA_DIR, OLLAMA_API_URL: standIn.url, LEASE_MS: '1000' }
+  const first = await startServer(settings)
+  t.teardown(() => first.end('SIGKILL'))
+  const { user, newChat, post, read } = await converse(first.url)
+  const socket = await connect(t, first.url, user.token, { reconnection: false })
+  const heard = record(socket)
+  // Two run, two wait.
+  const contents = ['len=900 rate=150', 'len=800 rate=150', 'len=60', 'len=50']
+  const replies: Message[] = []
+  for (const content of contents) {
+    const chatId = await newChat()
+    socket.emit('join-chat', { chatId })
+    replies.push((await post(chatId, { content })).body.reply)
+  }
+  for (const { chatId } of replies.slice(0, 2)) {
+    await eventually('its text is kept', async () => {
+      return (await read(chatId)).messages[1]?.content !== ''
+    })
+  }
+  const upstreams = [await standIn.chatCall(1), await standIn.chatCall(2)]
+  first.child.kill('SIGSTOP')
+  // As where two containers share a volume, and neither sees the other's processes.
+  await rename(join(DATA_DIR, 'lock.db'), join(DATA_DIR, 'old-lock.db'))
+
+  const second = await startServer(settings)
+  t.teardown(() => second.end('SIGKILL'))
+  const { call, read: readAgain } = { ...(await converse(second.url)), ...reader(second.url) }
+  function reader(url: string) {
+    const ask = api(url, user.token)
+    return {
+      call: ask,
+      read: async (chatId: string) =>
+        (await ask<{ messages: Message[] }>('GET', `/api/ai/chats/${chatId}`)).body.messages,
+    }
+  }
+  t.equal((await call('GET', '/api/auth/profile')).status, 200)
+  const ends: (Message | undefined)[] = []
+  for (const [n, { chatId }] of replies.entries()) {
+    await eventually('the second has completed it', async () => {
+      return (await readAgain(chatId))[1]?.status === 'complete'
+    })
+    const [, reply] = await readAgain(chatId)
+    t.equal(reply?.content, standInReply(contents[n] ?? ''))
+    ends.push(reply)
+  }
+  const calls = standIn.callsOf('/api/chat').length
+
+  const before = { chunks: heard.chunks.length, starts: heard.starts.length }
+  first.child.kill('SIGCONT')
+  await Promise.all(upstreams.map(({ whenClosed }) => whenClosed))
+  // It goes on serving: what is begun now is not what it has lost.
+  const later = await converse(first.url)
+  const fresh = await later.send(await later.newChat(), { content: 'len=40' })
+  t.equal(fresh.body.reply.status, 'complete')
+  const at = performance.now()
+  await eventually('longer than it keeps and tells places', () => performance.now() - at > 1500)
+  t.same({ chunks: heard.chunks.length, starts: heard.starts.length }, before, 'nothing more')
+  t.same(
+    heard.messages.filter(({ role }) => role === 'assistant'),
+    [],
+    'nor of an end',
+  )
+  for (const [n, { chatId }] of replies.entries()) {
+    t.same((await readAgain(chatId))[1], ends[n], 'as the winner has stored it')
+  }
+  t.equal(standIn.callsOf('/api/chat').length, calls + 1, 'none was asked again')
+  t.equal(await first.end('SIGTERM'), 0)
+})
+
+t.test('an owner that nobody replaced goes on where it was', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const server = await startServer({
+    DATA_DIR: t.testdir(),
+    OLLAMA_API_URL: standIn.url,
+    LEASE_MS: '500',
+    OLLAMA_IDLE_TIMEOUT_MS: '1000',
+  })
+  t.teardown(() => server.end('SIGKILL'))
+  const { user, newChat, post } = await converse(server.url)
+  const chatId = await newChat()
+  const heard = record(await connect(t, server.url, user.token))
+  const socket = await connect(t, server.url, user.token)
+  const told = record(socket)
+  socket.emit('join-chat', { chatId })
+  const content = 'len=1200 rate=150'
+  const { reply } = (await post(chatId, { content })).body
+  await told.chunk(reply.id)
+  server.child.kill('SIGSTOP')
+  const at = performance.now()
+  await eventually('its lease and its patience are over', () => performance.now() - at > 1600)
+  server.child.kill('SIGCONT')
+  t.match(await told.message(reply.id), { status: 'complete', content: standInReply(content) })
+  t.equal(told.text(reply.id), standInReply(content))
+  t.equal(standIn.callsOf('/api/chat').length, 1, 'in one run')
+  t.same(heard.chunks, [])
+})
