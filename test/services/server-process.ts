@@ -33,11 +33,16 @@ function launch(settings: Readonly<Record<string, string>>) {
   return { child, lines }
 }
 
-/** Starts the server as a process of its own; resolves when it listens. */
+/**
+ * Starts the server as a process of its own; resolves when it listens.
+ * @param onLaunch called with the process before it has done anything.
+ */
 export async function startServer(
   settings: Readonly<Record<string, string>>,
+  onLaunch: (child: ChildProcess) => void = () => {},
 ): Promise<ServerProcess> {
   const { child, lines } = launch(settings)
+  onLaunch(child)
   const exited = once(child, 'exit')
   const url = await new Promise<string>((resolve, reject) => {
     const fail = (why: string) => {

@@ -1,34 +1,34 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { type ServerProcess, startServer } from '../services/server-process.js'
-import { between, type Trial } from './trial.js'
+import { isDeepStrictEqual } from 'node:util'
+import Libsql from 'libsql'
+import { startServer } from '../services/server-process.js'
+import { between, type Settings, type Trial } from './trial.js'
 
-/** The stand-in for Ollama as a process of its own. @returns its URL, and its end. */
-export async function startStandInProcess(trial: Trial, ...options: string[]) {
+/** The stand-in for Ollama as a process of its own. @returns its URL. */
+export async function startStandInProcess(trial: Trial, ...options: string[]): Promise<string> {
   const entry = join(import.meta.dirname, '../services/ollama-stand-in-process.js')
   const child = spawn(process.execPath, [entry, ...options], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const exited = once(child, 'exit')
-  const end = async () => {
+  trial.teardown(async () => {
     child.kill('SIGKILL')
     await exited
-  }
-  trial.teardown(end)
+  })
   const [line] = await once(createInterface({ input: child.stdout }), 'line')
-  const { url } = JSON.parse(line) as { url: string }
-  return { url, end }
+  return (JSON.parse(line) as { url: string }).url
 }
 
 /**
  * A port that nobody has, below those that outgoing connections get: a client that tries to connect
  * to one of those while nothing listens can end up connected to itself.
  */
-export async function freePort(trial: Trial): Promise<number> {
+async function freePort(trial: Trial): Promise<number> {
   const probe = createServer()
   try {
     for (;;) {
@@ -46,77 +46,126 @@ export async function freePort(trial: Trial): Promise<number> {
   }
 }
 
+/** What a request that waited for its reply is told when the model or the server failed it. */
+const modelFault = /"code":"(MODEL_[A-Z_]+|REPLY_INTERRUPTED)"/
+
+/** No client of a torture is an attacker. */
+const wideLimits = {
+  RATE_LIMIT_CREDENTIALS_PER_MINUTE: '1000000',
+  RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '1000000',
+  JWT_EXPIRES_IN: '30d',
+}
+
 /** A server that dies and comes back, over one data directory and on one port. */
 export class MortalServer {
-  #server: ServerProcess | undefined
+  #child: ChildProcess | undefined
+  #exit: Promise<number | null> = Promise.resolve(null)
+  #startMs = 1000
+  #suspension = Promise.resolve()
+  #asleepMs = () => 0
 
-  constructor(
+  private constructor(
     private readonly trial: Trial,
-    private readonly settings: Readonly<Record<string, string>>,
+    private readonly settings: Settings,
     readonly url: string,
-  ) {
-    trial.teardown(() => this.kill())
+  ) {}
+
+  /** Starts one that keeps its data in the trial's folder, and ends it with the trial. */
+  static async start(trial: Trial, settings: Settings): Promise<MortalServer> {
+    const port = await freePort(trial)
+    const server = new MortalServer(
+      trial,
+      { ...wideLimits, DATA_DIR: join(trial.folder, 'data'), PORT: `${port}`, ...settings },
+      `http://127.0.0.1:${port}`,
+    )
+    trial.teardown(() => server.kill())
+    await server.start()
+    return server
   }
 
   /** Starts it; resolves when it listens. */
   async start(): Promise<void> {
-    const server = await startServer(this.settings)
-    this.#watch(server)
-    // Ended meanwhile: nobody else would end this one.
-    if (this.trial.signal.aborted) await this.kill()
+    const startedAt = performance.now()
+    await this.#launch()
+    this.#startMs = performance.now() - startedAt
   }
 
   async kill(): Promise<void> {
-    await this.#server?.end('SIGKILL')
+    await this.#end('SIGKILL')
   }
 
-  /** Starts it and kills it `ms` after it has taken the data directory, whether it listens or not. */
-  async startAndKill(ms: number): Promise<void> {
-    const before = await this.#pidOnFile()
-    const starting = startServer(this.settings).then(
-      (server) => this.#watch(server),
-      // It was killed before it listened, as it was to be.
-      (error: Error) => {
-        for (const line of error.message.split('\n')) this.trial.note('server', line)
-      },
-    )
-    const pid = await this.trial.until('the server takes its data directory', async () => {
-      const now = await this.#pidOnFile()
-      return now === before ? undefined : now
-    })
-    await this.trial.pause(ms)
-    process.kill(pid, 'SIGKILL')
-    await starting
+  /** Starts it and kills it at some moment before or shortly after it listens. */
+  async startAndKill(): Promise<void> {
+    // It is killed before it listens, mostly, as it is to be.
+    const starting = this.#launch().catch(() => undefined)
+    await this.trial.pause(between(this.trial.random, 0, Math.ceil(this.#startMs * 1.2)))
     await this.kill()
+    await starting
   }
 
-  /** Stops it for a while, as a machine that is suspended does. */
-  async suspend(ms: number): Promise<void> {
-    this.#server?.child.kill('SIGSTOP')
-    await this.trial.pause(ms)
-    this.#server?.child.kill('SIGCONT')
+  /** Stops it for a while, as a machine that is suspended does; one suspension comes after another. */
+  suspend(ms: number): Promise<void> {
+    this.#suspension = this.#suspension.then(async () => {
+      this.#child?.kill('SIGSTOP')
+      const before = this.#asleepMs
+      const since = performance.now()
+      this.#asleepMs = () => before() + performance.now() - since
+      await this.trial.pause(ms)
+      this.#child?.kill('SIGCONT')
+      const after = this.#asleepMs()
+      this.#asleepMs = () => after
+    })
+    return this.#suspension
   }
 
-  #watch(server: ServerProcess): void {
-    this.#server = server
-    const hear = (line: string) => this.#hear(line)
-    server.lines.forEach(hear)
-    server.child.on('line', hear)
+  /** A clock that stands still while the server is suspended. */
+  get awakeMs(): number {
+    return performance.now() - this.#asleepMs()
   }
 
-  #hear(line: string): void {
-    this.trial.note('server', line)
-    if (line.includes('reply taken over')) this.trial.count('takeovers')
-    this.trial.check(!/"level":[56]0/.test(line), 'the server logged an error', { line })
+  /** Ends it as an operator does, when every reply has ended, and looks at what it leaves. */
+  async end(): Promise<void> {
+    const status = await this.#end('SIGTERM')
+    this.trial.check(status === 0, 'the server did not end well', { status })
+    const file = join(this.settings.DATA_DIR ?? '', 'chat.db')
+    if (existsSync(file)) this.#verifyFile(file)
   }
 
-  async #pidOnFile(): Promise<number | undefined> {
-    try {
-      const file = join(this.settings.DATA_DIR ?? '', 'server.pid')
-      return JSON.parse(await readFile(file, 'utf8')).pid
-    } catch {
-      // Not there yet, or being written.
-      return undefined
-    }
+  /** What no route would show. */
+  #verifyFile(file: string): void {
+    const db = new Libsql(file, { readonly: true })
+    const answers = [
+      'PRAGMA integrity_check',
+      'SELECT count(*) FROM messages WHERE chat_id NOT IN (SELECT id FROM chats)',
+      'SELECT count(*) FROM messages WHERE lease_until IS NOT NULL OR owner IS NOT NULL',
+    ].map((sql) => db.prepare(sql).raw().get([]))
+    db.close()
+    const right = isDeepStrictEqual(answers, [['ok'], [0], [0]])
+    this.trial.check(right, 'the database keeps what it must not', { answers })
+  }
+
+  async #launch(): Promise<void> {
+    this.trial.signal.throwIfAborted()
+    await startServer(this.settings, (child) => {
+      this.#child = child
+      this.#exit = new Promise((resolve) => child.once('exit', resolve))
+      this.#watch(child)
+    })
+  }
+
+  /** @returns its exit status, or null when a signal ended it. */
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child?.kill(signal)
+    return this.#exit
+  }
+
+  #watch(child: ChildProcess): void {
+    child.on('line', (line: string) => {
+      this.trial.note('server', line)
+      if (line.includes('"reply taken over"')) this.trial.count('takeovers')
+      if (/"level":[56]0/.test(line) && !modelFault.test(line)) {
+        this.trial.wrong('the server logged an error', { line })
+      }
+    })
   }
 }

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -8,6 +9,12 @@ import { type Random, randomFrom } from '../web/model-reply.js'
 /** What a wrong case leaves behind of each kind, in lines; older ones are forgotten. */
 const maxLines = 50_000
 const lookEveryMs = 10
+/** What ends a run from outside; its processes end with it. */
+const signals = ['SIGINT', 'SIGTERM'] as const
+
+/** Settings of the server by their environment variable, over those that a program has of its own. */
+export type Settings = Readonly<Record<string, string>>
+type Program = (trial: Trial, count: number, settings: Settings) => Promise<void>
 
 /** The first thing that was not as it must be. */
 class Wrong extends Error {
@@ -21,6 +28,7 @@ export class Trial {
   readonly #controller = new AbortController()
   readonly #logs = new Map<string, string[]>()
   readonly #ends: (() => unknown)[] = []
+  #serial = 0
 
   private constructor(
     seed: number,
@@ -29,6 +37,7 @@ export class Trial {
     private readonly report: (line: string) => void,
   ) {
     this.random = randomFrom(seed)
+    setMaxListeners(0, this.signal)
   }
 
   /**
@@ -36,18 +45,21 @@ export class Trial {
    * @throws Error that names the folder with the evidence, when anything was wrong.
    */
   static async run(
-    program: (trial: Trial, count: number) => Promise<void>,
+    program: Program,
     count: number,
     seed: number,
+    settings: Settings = {},
     report: (line: string) => void = () => {},
   ): Promise<Record<string, number>> {
     const folder = await mkdtemp(join(tmpdir(), `torture-${program.name}-`))
     const trial = new Trial(seed, folder, report)
+    const end = () => trial.wrong('it was ended from outside')
+    for (const signal of signals) process.once(signal, end)
     const failed = new Promise<never>((_, reject) => {
       trial.signal.addEventListener('abort', () => reject(trial.signal.reason))
     })
     try {
-      await Promise.race([program(trial, count), failed])
+      await Promise.race([program(trial, count, settings), failed])
     } catch (error) {
       trial.#controller.abort(error)
       await trial.#keepEvidence(error)
@@ -56,7 +68,8 @@ export class Trial {
       })
     } finally {
       trial.#controller.abort(new Error('the trial is over'))
-      for (const end of trial.#ends.reverse()) await end()
+      for (const close of trial.#ends.reverse()) await close()
+      for (const signal of signals) process.off(signal, end)
     }
     await rm(folder, { recursive: true, force: true })
     return trial.figures
@@ -65,6 +78,12 @@ export class Trial {
   /** Aborted when something was wrong, and when the trial is over. */
   get signal(): AbortSignal {
     return this.#controller.signal
+  }
+
+  /** A number that this run has not given yet. */
+  serial(): number {
+    this.#serial += 1
+    return this.#serial
   }
 
   /** Random numbers of an actor's own, which the others' timing does not change. */
@@ -93,12 +112,26 @@ export class Trial {
     if (lines.length > maxLines) lines.splice(0, maxLines / 10)
   }
 
-  /** @throws Wrong, with which the whole trial ends, wherever this was asked. */
+  /** @throws Wrong, with which the whole trial ends. */
   check(ok: boolean, what: string, detail: object = {}): asserts ok {
-    if (ok || this.signal.aborted) return
+    if (!ok) throw this.wrong(what, detail)
+  }
+
+  /** Ends the whole trial; in a listener, where nobody would catch what is thrown. */
+  wrong(what: string, detail: object = {}): Error {
     const wrong = new Wrong(`${what} ${inspect(detail, { depth: 6, breakLength: 120 })}`)
     this.#controller.abort(wrong)
-    throw wrong
+    return wrong
+  }
+
+  /** Something that goes on beside the program; what it throws ends the trial. */
+  async also<T>(work: Promise<T>): Promise<T | undefined> {
+    try {
+      return await work
+    } catch (error) {
+      this.#controller.abort(error)
+      return undefined
+    }
   }
 
   /** Waits until `found` answers with something; what takes longer than `ms` is wrong. */
@@ -106,19 +139,20 @@ export class Trial {
     what: string,
     found: () => T | undefined | Promise<T | undefined>,
     ms = 30_000,
+    everyMs = lookEveryMs,
   ): Promise<T> {
     for (const deadline = Date.now() + ms; ; ) {
       const value = await found()
       if (value !== undefined) return value
-      this.signal.throwIfAborted()
       this.check(Date.now() < deadline, `not within ${ms} ms: ${what}`)
-      await this.pause(lookEveryMs)
+      await this.pause(everyMs)
     }
   }
 
-  /** Waits, or until the trial is over. */
-  pause(ms: number): Promise<void> {
-    return pause(ms, this.signal)
+  /** Waits. @throws what the trial ended with, when it does meanwhile. */
+  async pause(ms: number): Promise<void> {
+    await pause(ms, this.signal)
+    this.signal.throwIfAborted()
   }
 
   async #keepEvidence(error: unknown): Promise<void> {
@@ -138,3 +172,8 @@ export function figuresLine(figures: Readonly<Record<string, number>>): string {
 
 /** A whole number from `min` to `max`. */
 export const between = (random: Random, min: number, max: number) => min + random.upTo(max - min)
+
+/** One of them. */
+export function pick<T>(random: Random, items: readonly [T, ...T[]]): T {
+  return items[random.upTo(items.length - 1)] ?? items[0]
+}
