@@ -379,6 +379,7 @@ export class Generations {
   }
 
   #tellPlace(reply: LiveReply, place: Place): void {
+    if (!this.#keeper.holds()) return
     reply.waitAt(place)
     this.#services.hub.toChat(reply.chatId, 'message-start', presentStart(reply.row, place))
   }

@@ -59,8 +59,22 @@ export class Keeper {
     if (lapsed) {
       const begun = [...this.replies.values()].filter((reply) => reply.row.status === 'streaming')
       for (const reply of await this.#store(begun)) this.onLost(reply)
+      await this.#renewWaiting(new Date(until))
     }
     this.#leasedUntil = until
+  }
+
+  /** After a lapse: those that wait have no text that would tell whose they are now. */
+  async #renewWaiting(leaseUntil: Date): Promise<void> {
+    for (const reply of this.replies.values()) {
+      if (reply.row.status !== 'queued') continue
+      const held = await this.store.updateReply(
+        reply.id,
+        { status: ['queued', 'streaming'], epoch: reply.epoch, owner: this.owner },
+        { leaseUntil },
+      )
+      if (!held && !reply.isOver && !reply.isEnding) this.onLost(reply)
+    }
   }
 
   /** @returns the replies that are not this process's any more. */

@@ -48,7 +48,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #settled = false
   #deadline = 0
   #timer: NodeJS.Timeout | undefined
-  #late: NodeJS.Immediate | undefined
+  #lastLook: NodeJS.Immediate | undefined
   #content = ''
   #thinking = ''
   #flushing = false
@@ -209,22 +209,23 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     this.#arm()
   }
 
-  #disarm() {
-    clearTimeout(this.#timer)
-    clearImmediate(this.#late)
-  }
-
   #arm() {
     this.#disarm()
     this.#timer = setTimeout(this.#onTimer, Math.max(1, this.#deadline - performance.now())).unref()
   }
 
-  // After the loop was busy timers come before what has arrived: that is read first.
-  #onTimer = () => {
-    this.#late = setImmediate(this.#onLate)
+  #disarm() {
+    clearTimeout(this.#timer)
+    clearImmediate(this.#lastLook)
   }
 
-  #onLate = () => {
+  #onTimer = () => {
+    if (performance.now() < this.#deadline) return this.#arm()
+    // The process itself may have been stopped: what came meanwhile is read first.
+    this.#lastLook = setImmediate(this.#onDeadline)
+  }
+
+  #onDeadline = () => {
     if (performance.now() < this.#deadline) return this.#arm()
     if (this.#settled) return this.#disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 export async function eventually(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  ms = 10_000,
+  ms = 25_000,
 ): Promise<void> {
   const deadline = performance.now() + ms
   while (!(await holds())) {
