@@ -60,7 +60,7 @@ export default fp(
       },
     })
     const { io } = fastify
-    const audience = new Audience(io, fastify.generations, fastify.generations.others)
+    const audience = new Audience(io, fastify.generations.rejoining, fastify.generations.others)
     fastify.decorate('audience', audience)
     fastify.decorate('clientEvents', events)
     fastify.decorate('onClientEvent', <S extends TSchema>(event: ClientEvent<S>) => {

@@ -11,7 +11,7 @@ export default async function events(fastify: FastifyInstance) {
     handle: async ({ chatId, ...asked }, socket) => {
       await chats.find(socket.data.userId, chatId)
       await audience.listen(socket, chatId)
-      const look = await generations.look(socket.data.userId, chatId, asked)
+      const look = await generations.rejoining.look(socket.data.userId, chatId, asked)
       // In one turn: what is answered and what is heard from now on fit together.
       return () => {
         audience.join(socket, chatId)

@@ -1,5 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import type { ActiveReply } from '../../schemas/events.js'
 import type { Cache } from '../cache/cache.js'
 import { serversChannel } from '../cache/keys.js'
 import type { Places } from '../cache/places.js'
@@ -14,7 +12,6 @@ import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { FairQueue, type Place } from './fair-queue.js'
 import { Flusher } from './flusher.js'
-import { followEnded, followLive, type Position, resumeOffset, type StreamEvent } from './follow.js'
 import type { Hub } from './hub.js'
 import { Keeper } from './keeper.js'
 import { keptText } from './kept-text.js'
@@ -25,6 +22,7 @@ import { noOtherServers, type OtherServers } from './other-servers.js'
 import { Outbox } from './outbox.js'
 import { Peers } from './peers.js'
 import { presentMessage, presentStart } from './present.js'
+import { Rejoining } from './rejoining.js'
 import { hasEnded, ReplyState } from './reply-state.js'
 import { Runner } from './runner.js'
 import { sharePlaces } from './shared-places.js'
@@ -35,10 +33,6 @@ import { Windows } from './windows.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
-/** For how long a reply that ended is remembered: longer than a look at the store takes. */
-const endedLatelyMs = 10_000
-/** How often a reply that no process here holds is looked up again, in milliseconds. */
-const lookAgainMs = 500
 
 interface Log {
   info(details: object, message: string): void
@@ -71,8 +65,8 @@ interface Services {
 export class Generations {
   /** Every reply that this process holds, waiting or running. */
   readonly #held = new Map<string, LiveReply>()
-  /** Replies that ended here a moment ago: what was read of them before is out of date. */
-  readonly #endedLately = new Map<string, MessageRow>()
+  /** What clients are given of the replies. */
+  readonly rejoining: Rejoining
   readonly #services: Services
   readonly #state: ReplyState
   readonly #queue: FairQueue<LiveReply>
@@ -111,6 +105,7 @@ export class Generations {
       this.#others = new Mirrors(parts)
       this.#peers = peers
     }
+    this.rejoining = new Rejoining(store, this.#held, this.#others)
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
@@ -166,16 +161,6 @@ export class Generations {
     return { waiting: this.#queue.waitingCount, running: this.#queue.runningCount }
   }
 
-  /** A reply that runs or waits, here or, where somebody here listens to its chat, elsewhere. */
-  live(messageId: string): LiveReply | undefined {
-    return this.#held.get(messageId) ?? this.#others.live(messageId)
-  }
-
-  /** The live replies of a chat. */
-  liveOfChat(chatId: string): LiveReply[] {
-    return [...this.#heldOfChat(chatId), ...this.#others.liveOfChat(chatId)]
-  }
-
   /** The other servers, to be listened to. */
   get others(): Pick<OtherServers, 'listenToChat' | 'listenToUser'> {
     return this.#others
@@ -208,9 +193,9 @@ export class Generations {
    * @throws AppError MESSAGE_NOT_FOUND.
    */
   async stop(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
-    const row = await this.#find(userId, chatId, messageId)
+    const row = await this.rejoining.find(userId, chatId, messageId)
     if (hasEnded(row)) return row
-    return (await this.#stop(row)) ?? this.#find(userId, chatId, messageId)
+    return (await this.#stop(row)) ?? this.rejoining.find(userId, chatId, messageId)
   }
 
   /** Stops every reply of a chat; resolves when their ends are stored. */
@@ -238,67 +223,10 @@ export class Generations {
     }
   }
 
-  /**
-   * What a client that joins a chat is given: the replies that have not ended, and the one it asks
-   * for even when it has.
-   * @returns a look, to be taken in the same turn of the loop in which the client begins to hear
-   *   frames: what it answers and what then comes neither overlap nor leave a gap.
-   * @throws AppError MESSAGE_NOT_FOUND when the one asked for is not in the chat.
-   */
-  async look(
-    userId: string,
-    chatId: string,
-    asked: { messageId?: string | undefined } & Position,
-  ): Promise<() => ActiveReply[]> {
-    const { messageId } = asked
-    await this.#others.refresh(chatId)
-    const stored = await this.#services.store.listActiveReplies(chatId)
-    const wanted = messageId ? await this.#find(userId, chatId, messageId) : undefined
-    return () => {
-      const rows = new Map(stored.map((row) => [row.id, row]))
-      for (const reply of this.liveOfChat(chatId)) rows.set(reply.id, reply.row)
-      if (wanted?.role === 'assistant') rows.set(wanted.id, rows.get(wanted.id) ?? wanted)
-      return [...rows.values()]
-        .map((row) => this.#endedLately.get(row.id) ?? row)
-        .filter((row) => row.id === messageId || !hasEnded(row))
-        .map((row) => this.#activeReply(row, row.id === messageId ? asked : {}))
-    }
-  }
-
-  /**
-   * A reply's stream from a position on, until its end, wherever it runs.
-   * @throws AppError MESSAGE_NOT_FOUND, before the stream begins.
-   */
-  async follow(
-    userId: string,
-    chatId: string,
-    messageId: string,
-    position: Position,
-    signal: AbortSignal,
-  ): Promise<AsyncGenerator<StreamEvent>> {
-    const row = await this.#find(userId, chatId, messageId)
-    if (row.role !== 'assistant') throw new AppError('MESSAGE_NOT_FOUND')
-    return this.#follow(row, position, signal)
-  }
-
-  /**
-   * The record of a reply once it has ended.
-   * @throws AppError SHUTTING_DOWN when this process goes down first, MESSAGE_NOT_FOUND when the
-   *   reply is deleted.
-   */
-  async ended({ userId, chatId, id }: MessageRow, signal: AbortSignal): Promise<MessageRow> {
-    for (;;) {
-      const row = (await this.live(id)?.end) ?? (await this.#find(userId, chatId, id))
-      if (hasEnded(row)) return row
-      if (this.#closing) throw new AppError('SHUTTING_DOWN', { replyId: id })
-      signal.throwIfAborted()
-      await delay(lookAgainMs, undefined, { ref: false })
-    }
-  }
-
   /** Hands every reply over to whoever comes next, with its text so far. */
   async close(): Promise<void> {
     this.#closing = true
+    this.rejoining.close()
     this.#queue.pause()
     for (const reply of [...this.#held.values()]) this.#interrupt(reply, 'released')
     await this.#takeover.close()
@@ -310,53 +238,6 @@ export class Generations {
     this.#unsure.close()
     await this.#others.close()
     await this.#leave?.()
-  }
-
-  async *#follow(
-    row: MessageRow,
-    position: Position,
-    signal: AbortSignal,
-  ): AsyncGenerator<StreamEvent> {
-    let from = position
-    const leave = await this.#others.listenToChat(row.chatId)
-    try {
-      while (!signal.aborted && !this.#closing) {
-        await this.#others.refresh(row.chatId)
-        const reply = this.live(row.id)
-        if (reply) {
-          for await (const event of followLive(reply, from, signal)) {
-            yield event
-            if (event.event === 'message') return
-            const offset = Number(event.id.slice(event.id.lastIndexOf(':') + 1))
-            from = { epoch: reply.epoch, offset }
-          }
-        }
-        const found = await this.#services.store.findMessage(row.userId, row.chatId, row.id)
-        if (!found) return
-        if (hasEnded(found)) return yield* followEnded(found, from)
-        if (!this.live(row.id) && !this.#closing) {
-          await delay(lookAgainMs, undefined, { ref: false })
-        }
-      }
-    } finally {
-      leave()
-    }
-  }
-
-  #activeReply(row: MessageRow, position: Position): ActiveReply {
-    const reply = hasEnded(row) ? undefined : this.live(row.id)
-    const content = reply ? reply.text.announced : row.content
-    const thinking = reply ? reply.thinking.announced : row.thinking
-    const offset = resumeOffset(row, content.length, position)
-    return {
-      messageId: row.id,
-      epoch: row.epoch,
-      status: row.status,
-      offset,
-      text: content.slice(offset),
-      ...(thinking && { thinking }),
-      ...(reply?.place && { position: reply.place.position }),
-    }
   }
 
   /** Takes up a turn that was stored in this process's name, unless it has been. */
@@ -394,10 +275,7 @@ export class Generations {
   #letGo(reply: LiveReply): void {
     this.#held.delete(reply.id)
     void this.#outbox?.ended(reply)
-    if (hasEnded(reply.row)) {
-      this.#endedLately.set(reply.id, reply.row)
-      setTimeout(() => this.#endedLately.delete(reply.id), endedLatelyMs).unref()
-    }
+    this.rejoining.noteEnd(reply.row)
     if (reply.interruption === 'lost') {
       this.#others
         .refresh(reply.chatId)
@@ -454,14 +332,5 @@ export class Generations {
     reply.interrupt(reason)
     if (!this.#queue.leave(reply)) return
     void this.#runner.endWaiting(reply).then(() => this.#letGo(reply))
-  }
-
-  async #find(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
-    // A reply that runs here need not be read, with all its text, by each who rejoins it.
-    const held = this.#held.get(messageId)
-    if (held?.userId === userId && held.chatId === chatId && !held.isOver) return held.row
-    const row = await this.#services.store.findMessage(userId, chatId, messageId)
-    if (!row) throw new AppError('MESSAGE_NOT_FOUND')
-    return row
   }
 }

@@ -18,7 +18,7 @@ export class Turns {
    * @throws AppError with `replyId` when the reply failed or was interrupted.
    */
   async whole({ message, reply }: StoredTurn, signal: AbortSignal): Promise<Turn> {
-    const ended = await this.generations.ended(reply, signal)
+    const ended = await this.generations.rejoining.ended(reply, signal)
     if (ended.status === 'error' || ended.status === 'interrupted') {
       const { code = 'INTERNAL', message: text } = ended.error ?? {}
       throw new AppError(isErrorCode(code) ? code : 'INTERNAL', {
@@ -34,7 +34,13 @@ export class Turns {
     // Its id leads to the reply, which is what a client may have to rejoin.
     yield { event: 'message', id: eventId(reply.id, 1, 0), data: presentMessage(message) }
     const { userId, chatId, id } = reply
-    yield* await this.generations.follow(userId, chatId, id, { epoch: 1, offset: 0 }, signal)
+    yield* await this.generations.rejoining.follow(
+      userId,
+      chatId,
+      id,
+      { epoch: 1, offset: 0 },
+      signal,
+    )
   }
 
   async stop(userId: string, chatId: string, messageId: string): Promise<Message> {

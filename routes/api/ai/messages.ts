@@ -121,7 +121,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       const { chatId, messageId } = params
       return answerWithEvents(
         reply,
-        await generations.follow(session.userId, chatId, messageId, position, reply.goneSignal()),
+        await generations.rejoining.follow(
+          session.userId,
+          chatId,
+          messageId,
+          position,
+          reply.goneSignal(),
+        ),
       )
     },
   )
