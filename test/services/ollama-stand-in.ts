@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
-import { listed, type StandInModel, shown, standInModel } from './stand-in-models.js'
+import { answer, asking, json, plain } from './stand-in-answers.js'
+import { findModel, type StandInModel, standInModel } from './stand-in-models.js'
 import { type ChatBody, deterministic, type Script, type Step } from './stand-in-script.js'
 
 export { closingTemplate, type StandInModel, standInModel } from './stand-in-models.js'
@@ -33,6 +34,15 @@ export interface StandInOptions {
   port?: number
   /** What answers a path in place of Ollama. */
   routes?: Record<string, (request: IncomingMessage, response: ServerResponse) => void>
+}
+
+/** Undefined where it is not JSON. */
+function bodyOf(sent: string): Partial<ChatBody> | undefined {
+  try {
+    return JSON.parse(sent)
+  } catch {
+    return undefined
+  }
 }
 
 /** Starts a scriptable server of Ollama's API on 127.0.0.1. */
@@ -75,24 +85,33 @@ export async function startStandIn(options: StandInOptions = {}) {
 
   async function serve(request: IncomingMessage, response: ServerResponse) {
     const path = request.url ?? '/'
-    const sent = await text(request)
+    const sent = bodyOf(await text(request))
     const call = watch(request, response, path, sent)
     calls.push(call)
     for (const look of waiting) look()
     const own = routes[path]
     if (own) return own(request, response)
-    if (path === '/api/chat') return chat(call, response)
     if (path === '/calls') return json(response, 200, calls)
-    answer(path, call.body, response)
+    const isAsked = asking.has(path)
+    if (isAsked !== (request.method === 'POST')) return plain(response, 405)
+    if (isAsked && !sent) return json(response, 400, { error: 'invalid character' })
+    if (isAsked && !sent?.model) return json(response, 400, { error: 'model is required' })
+    if (path === '/api/chat') return chat(call, response)
+    answer(path, call.body.model, models, response)
   }
 
-  function watch(request: IncomingMessage, response: ServerResponse, path: string, sent: string) {
+  function watch(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    sent: Partial<ChatBody> | undefined,
+  ) {
     const connection = connections.get(request.socket)
     const call: StandInCall = {
       method: request.method ?? '',
       path,
       headers: request.headers,
-      body: { model: '', messages: [], ...(sent === '' ? {} : JSON.parse(sent)) },
+      body: { model: '', messages: [], ...sent },
       connection: connection?.number ?? 0,
       answered: false,
       closed: false,
@@ -111,13 +130,22 @@ export async function startStandIn(options: StandInOptions = {}) {
 
   async function chat(call: StandInCall, response: ServerResponse) {
     const { body } = call
-    const model = find(body.model)
-    if (!model) return missing(response, body.model)
+    const model = findModel(models, body.model)
+    if (!model) {
+      const error = `model "${body.model}" not found, try pulling it first`
+      return json(response, 404, { error })
+    }
     if (body.think && !model.capabilities.includes('thinking')) {
-      return json(response, 400, { error: `"${body.model}" does not support thinking` })
+      const name = `registry.ollama.ai/library/${body.model}`
+      return json(response, 400, { error: `${name} does not support thinking` })
+    }
+    if (body.messages.length === 0) {
+      const message = { role: 'assistant', content: '' }
+      const created_at = new Date().toISOString()
+      const answer = { model: body.model, created_at, message, done_reason: 'load', done: true }
+      return json(response, 200, answer)
     }
     const run = createRun(body, call, response)
-    if (body.messages.length === 0) return run({ done: { done_reason: 'load' } })
     const steps = script(body, model)
     for await (const step of steps) {
       if (response.destroyed || response.writableEnded) return
@@ -125,33 +153,6 @@ export async function startStandIn(options: StandInOptions = {}) {
     }
     if (!response.destroyed && !response.writableEnded) {
       await run({ done: { done_reason: 'stop' } })
-    }
-  }
-
-  function find(name: string) {
-    return models.find((model) => model.name === name || model.name === `${name}:latest`)
-  }
-
-  function answer(path: string, body: ChatBody, response: ServerResponse) {
-    switch (path) {
-      case '/':
-        return response.end('Ollama is running')
-      case '/api/version':
-        return json(response, 200, { version: '0.11.4' })
-      case '/api/tags':
-        return json(response, 200, { models: models.map(listed) })
-      case '/api/ps':
-        return json(response, 200, {
-          models: models
-            .filter(({ loadedContextLength }) => loadedContextLength !== undefined)
-            .map((model) => ({ ...listed(model), context_length: model.loadedContextLength })),
-        })
-      case '/api/show': {
-        const model = find(body.model)
-        return model ? json(response, 200, shown(model)) : missing(response, body.model)
-      }
-      default:
-        response.writeHead(404).end('404 page not found')
     }
   }
 
@@ -229,7 +230,7 @@ function createRun(body: ChatBody, call: StandInCall, response: ServerResponse) 
       response.writeHead(step.status, step.headers)
       response.flushHeaders()
     } else if ('done' in step) {
-      await message({}, { done: true, ...step.done })
+      await message({}, { ...step.done, done: true })
       response.end()
     } else if ('end' in step) {
       open()
@@ -240,13 +241,4 @@ function createRun(body: ChatBody, call: StandInCall, response: ServerResponse) 
       response.socket?.resetAndDestroy()
     }
   }
-}
-
-function missing(response: ServerResponse, name: string) {
-  json(response, 404, { error: `model "${name}" not found, try pulling it first` })
-}
-
-function json(response: ServerResponse, status: number, body: unknown) {
-  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-  response.end(JSON.stringify(body))
 }

@@ -23,6 +23,11 @@ const continuingTemplate =
   '{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}{{ .Content }}{{ end }}'
 export const closingTemplate = '{{ .System }} {{ .Prompt }} {{ .Response }}'
 
+/** `x` also finds `x:latest`. */
+export function findModel(models: readonly StandInModel[], name: string) {
+  return models.find((model) => model.name === name || model.name === `${name}:latest`)
+}
+
 /** The model as /api/tags lists it. */
 export function listed(model: StandInModel) {
   return {
@@ -31,8 +36,22 @@ export function listed(model: StandInModel) {
     modified_at: '2026-01-02T03:04:05.678901234+01:00',
     size: 135_000_000,
     digest: digestOf(model),
-    details: { format: 'gguf', family: 'standin', families: ['standin'], parameter_size: '135M' },
+    details: {
+      parent_model: '',
+      format: 'gguf',
+      family: 'standin',
+      families: ['standin'],
+      parameter_size: '135M',
+      quantization_level: 'Q4_1',
+    },
   }
+}
+
+/** The model as /api/ps tells of it. */
+export function loaded(model: StandInModel) {
+  const { modified_at: _, ...facts } = listed(model)
+  const expires_at = new Date(Date.now() + 300_000).toISOString()
+  return { ...facts, expires_at, size_vram: 0, context_length: model.loadedContextLength }
 }
 
 /** The model as /api/show tells of it. */

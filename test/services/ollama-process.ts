@@ -1,0 +1,63 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
+import { eventually } from './eventually.js'
+
+interface Teardown {
+  teardown(end: () => unknown): unknown
+}
+
+const startMs = 60_000
+
+/**
+ * A real Ollama of its own that can be killed, over the models that services.sh made; ended with
+ * the test, or when the test's process dies.
+ */
+export async function startOllama(t: Teardown, binary: string, models: string) {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+
+  async function start() {
+    const child = spawn('setpriv', ['--pdeathsig', 'TERM', binary, 'serve'], {
+      env: { PATH: process.env.PATH, HOME: models, OLLAMA_HOST: url, OLLAMA_MODELS: models },
+      // A group of its own, with the runners that it starts.
+      detached: true,
+      stdio: 'ignore',
+    })
+    await once(child, 'spawn')
+    const answers = () =>
+      fetch(`${url}/api/version`).then(
+        ({ ok }) => ok,
+        () => false,
+      )
+    await eventually('Ollama answers', answers, startMs)
+    return child
+  }
+
+  let child = await start()
+
+  async function kill() {
+    if (child.signalCode !== null || child.exitCode !== null) return
+    const gone = once(child, 'exit')
+    process.kill(-Number(child.pid), 'SIGKILL')
+    await gone
+  }
+
+  t.teardown(kill)
+  return {
+    url,
+    kill,
+    /** Listens again where it did, after `kill`. */
+    async restart() {
+      child = await start()
+    },
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
