@@ -17,13 +17,30 @@ const closesMs = 1000
 const unitsPerToken = 3.5
 const leaseMs = 600
 
+/** The calls of a model by their prompts: each is looked at once, however often it is asked for. */
+class Calls {
+  readonly #byPrompt = new Map<string, StandInCall[]>()
+  #seen = 0
+
+  constructor(private readonly all: readonly StandInCall[]) {}
+
+  of(content: string): readonly StandInCall[] {
+    for (const call of this.all.slice(this.#seen)) {
+      const prompt = call.body.messages.findLast(({ role }) => role === 'user')?.content ?? ''
+      this.#byPrompt.set(prompt, [...(this.#byPrompt.get(prompt) ?? []), call])
+    }
+    this.#seen = this.all.length
+    return this.#byPrompt.get(content) ?? []
+  }
+}
+
 /** A server and its model, in which a user has races run. */
 export class Arena {
   readonly random: Random
 
   private constructor(
     readonly trial: Trial,
-    private readonly standIn: Awaited<ReturnType<typeof startStandIn>>,
+    private readonly calls: Calls,
     private readonly server: MortalServer,
     readonly caller: Caller,
   ) {
@@ -42,7 +59,8 @@ export class Arena {
     const callers = await Promise.all(
       Array.from({ length: users }, () => Caller.register(trial, server.url)),
     )
-    const arenas = callers.map((caller) => new Arena(trial, standIn, server, caller))
+    const calls = new Calls(standIn.calls)
+    const arenas = callers.map((caller) => new Arena(trial, calls, server, caller))
     return { server, standIn, arenas }
   }
 
@@ -76,11 +94,8 @@ export class Arena {
   }
 
   /** The calls of the model for a prompt. */
-  callsOf(content: string): StandInCall[] {
-    return this.standIn.callsOf('/api/chat').filter(({ body }) => {
-      const prompt = body.messages.findLast(({ role }) => role === 'user')
-      return prompt?.content === content
-    })
+  callsOf(content: string): readonly StandInCall[] {
+    return this.calls.of(content)
   }
 
   /** The model is not kept at work for what nobody wants any more. */
