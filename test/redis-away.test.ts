@@ -7,8 +7,8 @@ import { ask, connect, record } from './services/client.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { type Fault, startTcpProxy } from './services/tcp-proxy.js'
 
-/** What a fault of Redis may add to a request, in milliseconds, and what the request itself takes. */
-const mayAddMs = 250 + 250
+/** What a request may take while Redis is away, in milliseconds: it adds 250, on a quiet machine. */
+const mayTakeMs = 2000
 
 const redis = outsideServices('redis-away').REDIS_URL
 if (redis) {
@@ -53,7 +53,7 @@ async function goesOn(t: Test, redisUrl: string, fault: Fault) {
   const late = await connect(t, url, user.token)
   t.match(await ask(late, 'join-chat', { chatId: chat.id }), { ok: true })
   const slowest = Math.max(...took)
-  t.ok(slowest < mayAddMs, `the slowest took ${slowest.toFixed(0)} ms`)
+  t.ok(slowest < mayTakeMs, `the slowest took ${slowest.toFixed(0)} ms`)
 
   t.match(await heard.message(id), { status: 'complete', content: standInReply(content) })
   t.equal(heard.text(id), standInReply(content), 'without a gap')
