@@ -33,7 +33,7 @@ export class Accept {
     private readonly catalogue: ModelCatalogue,
     private readonly estimate: TokenEstimate,
     private readonly windows: Windows,
-    private readonly reserve: () => () => void,
+    private readonly reserve: (ticket: { userId: string; chatId: string }) => () => void,
     /** Hears of a message that may or may not be stored. */
     private readonly onUnsure: (userId: string, messageId: string) => void,
   ) {}
@@ -59,7 +59,7 @@ export class Accept {
     const options = { ...chat.options, ...input.options }
     assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 
-    const giveBack = this.reserve()
+    const giveBack = this.reserve({ userId, chatId })
     try {
       const turn = await this.store.appendTurn(
         this.#turn({ ...input, options }, id, fingerprint, model.name),

@@ -81,14 +81,14 @@ export class FairQueue<T extends Ticket> {
   }
 
   /**
-   * Holds a place for a ticket that is yet to be stored.
+   * Holds a place for a ticket that is yet to be stored: one that can start at once needs none.
    * @returns gives the place back; call it once, when the ticket is in the queue or never will be.
    * @throws AppError QUEUE_FULL with the seconds after which a place may be free.
    */
-  reserve(): () => void {
-    const waiting = this.#waitingCount + this.#waitingElsewhere
-    const taken = this.#running.size + waiting + this.#reserved
-    if (taken >= this.limits.maxConcurrent + this.limits.maxWaiting) {
+  reserve(ticket: Omit<Ticket, 'id'>): () => void {
+    // Those reserved may be in the way: they start before it.
+    const before = this.#waitingCount + this.#waitingElsewhere + this.#reserved
+    if (before - this.#startsAtOnce(ticket) >= this.limits.maxWaiting) {
       const retryAfter = Math.ceil((this.#meanMs ?? 1000) / this.limits.maxConcurrent / 1000)
       throw new AppError('QUEUE_FULL', { retryAfter: Math.min(Math.max(retryAfter, 1), 60) })
     }
@@ -100,12 +100,24 @@ export class FairQueue<T extends Ticket> {
     }
   }
 
+  /** How many tickets like this one could start now. */
+  #startsAtOnce({ userId, chatId }: Omit<Ticket, 'id'>): number {
+    if (this.#paused || this.#busyChats.has(chatId)) return 0
+    const { maxConcurrent, userMaxConcurrent } = this.limits
+    const ofUser = userMaxConcurrent - (this.#runningByUser.get(userId) ?? 0)
+    return Math.min(maxConcurrent - this.#running.size, ofUser)
+  }
+
   enqueue(ticket: T): void {
     const own = this.#waiting.get(ticket.userId)
     if (own) own.set(ticket.id, ticket)
     else this.#waiting.set(ticket.userId, new Map([[ticket.id, ticket]]))
     this.#waitingCount++
     this.#advance()
+    const place = this.place(ticket)
+    if (!place) return
+    this.#places.set(ticket.id, place.position)
+    this.onPlace(ticket, place)
   }
 
   /** Takes a waiting ticket out; false when it was not waiting. */
@@ -237,7 +249,10 @@ export class FairQueue<T extends Ticket> {
 
   #placeAt(position: number): Place {
     if (this.#meanMs === undefined) return { position }
-    const waitMs = (this.#meanMs * position) / this.limits.maxConcurrent
+    const users = new Set([...this.#waiting.keys(), ...this.#runningByUser.keys()]).size
+    const { maxConcurrent, userMaxConcurrent } = this.limits
+    const atOnce = Math.min(maxConcurrent, userMaxConcurrent * users)
+    const waitMs = (this.#meanMs * position) / atOnce
     return { position, estimatedStart: new Date(Date.now() + waitMs) }
   }
 

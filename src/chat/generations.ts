@@ -142,7 +142,7 @@ export class Generations {
       catalogue,
       estimate,
       windows,
-      () => this.#queue.reserve(),
+      (ticket) => this.#queue.reserve(ticket),
       (userId, messageId) => this.#unsure.add(userId, messageId),
     )
     this.#takeover = new Takeover(
@@ -255,13 +255,11 @@ export class Generations {
     this.#logWriter?.begin(reply)
     this.#queue.enqueue(reply)
     if (this.#closing) this.#interrupt(reply, 'released')
-    const place = this.#queue.place(reply)
-    if (place) this.#tellPlace(reply, place)
   }
 
   #tellPlace(reply: LiveReply, place: Place): void {
-    if (!this.#keeper.holds()) return
     reply.waitAt(place)
+    if (!this.#keeper.holds()) return
     this.#services.hub.toChat(reply.chatId, 'message-start', presentStart(reply.row, place))
   }
 

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
 import { FairQueue, type Place, type Ticket } from '../../src/chat/fair-queue.js'
+import { eventually } from '../services/eventually.js'
 
 function makeQueue(
   limits: { maxConcurrent?: number; userMaxConcurrent?: number; maxWaiting?: number } = {},
@@ -53,15 +54,30 @@ t.test('limits hold: all at once, of one user, of one chat', async (t) => {
 })
 
 t.test('past its length it is full, and says when to come again', async (t) => {
-  const { queue } = makeQueue({ maxWaiting: 2 })
-  const giveBack = queue.reserve()
-  queue.reserve()
-  queue.reserve()
-  t.throws(() => queue.reserve(), { code: 'QUEUE_FULL', statusCode: 503, retryAfter: 1 })
+  const { queue } = makeQueue({ maxConcurrent: 2, maxWaiting: 2 })
+  const [a, b] = [ticket('a', 0), ticket('b', 0)]
+  const giveBack = queue.reserve(a)
+  queue.reserve(a)
+  queue.reserve(a)
+  const full = { code: 'QUEUE_FULL', statusCode: 503, retryAfter: 1 }
+  t.throws(() => queue.reserve(a), full, 'of one user one may start at once, and two wait')
   giveBack()
   giveBack()
-  queue.reserve()
-  t.throws(() => queue.reserve(), { code: 'QUEUE_FULL' }, 'a place is given back once')
+  queue.reserve(a)
+  t.throws(() => queue.reserve(a), { code: 'QUEUE_FULL' }, 'a place is given back once')
+  t.throws(() => queue.reserve(b), { code: 'QUEUE_FULL' })
+})
+
+t.test('a ticket that can start at once finds a place in a full queue', async (t) => {
+  const { queue, started } = makeQueue({ maxConcurrent: 2, maxWaiting: 1 })
+  for (const n of [0, 1]) queue.enqueue(ticket('a', n))
+  t.throws(() => queue.reserve(ticket('a', 2)), { code: 'QUEUE_FULL' })
+  const b = ticket('b', 0)
+  const giveBack = queue.reserve(b)
+  queue.enqueue(b)
+  giveBack()
+  t.same(started, ['a0', 'b0'])
+  t.throws(() => queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'that one would wait')
 })
 
 t.test('who leaves makes room at once and never runs', async (t) => {
@@ -91,11 +107,10 @@ t.test('places are those in which turns are then taken, and are told', async (t)
   const expected = [...waiting].sort(
     (x, y) => (queue.place(x)?.position ?? 0) - (queue.place(y)?.position ?? 0),
   )
-  while (places.size < waiting.length) await new Promise((resolve) => setTimeout(resolve, 5))
-  t.same(
-    expected.map((one) => places.get(one.id)?.position),
-    expected.map((_, index) => index + 1),
+  await eventually('the places are told', () =>
+    expected.every((one, index) => places.get(one.id)?.position === index + 1),
   )
+  t.equal(places.size, waiting.length)
   for (let n = 0; n < tickets.length; n++) {
     const running = tickets.find((one) => one.id === started[n])
     if (running) queue.done(running)
