@@ -7,6 +7,7 @@ import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
+import { seededRandom } from '../services/random.js'
 
 t.test('a stop: Ollama is let go at once, the text kept, and everybody told once', async (t) => {
   const { standIn, url, user, call, newChat, send, read, messagesOf } = await startConversation(t)
@@ -63,13 +64,7 @@ t.test('a stop: Ollama is let go at once, the text kept, and everybody told once
 })
 
 t.test('stop against finish, and stop against stop: one end, the same for all', async (t) => {
-  const seed = Number(process.env.SEED ?? Date.now() % 100_000)
-  t.comment(`SEED=${seed}`)
-  let state = seed
-  const random = (n: number) => {
-    state = (state * 1103515245 + 12345) % 2147483648
-    return state % n
-  }
+  const random = seededRandom(t)
   const { url, user, call, newChat, read, messagesOf } = await startConversation(t, {
     USER_MAX_CONCURRENT: '10',
     OLLAMA_MAX_CONCURRENT: '10',

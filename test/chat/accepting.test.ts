@@ -1,0 +1,130 @@
+import t from 'tap'
+import type { ApiError } from '../../schemas/common.js'
+import type { Turn } from '../../schemas/messages.js'
+import type { MessageRow } from '../../src/stores/store.js'
+import { readEvents } from '../../web/events.js'
+import { api, startApp } from '../services/app.js'
+import { ask, connect } from '../services/client.js'
+import { converse, startConversation } from '../services/conversation.js'
+import type { Script } from '../services/ollama-stand-in.js'
+
+t.test('both records are stored before Ollama is called, and before it is said', async (t) => {
+  const atCall: MessageRow[][] = []
+  let look: () => Promise<MessageRow[]> = async () => []
+  const script: Script = async function* () {
+    atCall.push(await look())
+    yield { content: 'yes' }
+  }
+  const conversation = await startConversation(t, {}, { script })
+  const { app, url, user, newChat, post } = conversation
+  const socket = await connect(t, url, user.token)
+  const chatId = await newChat()
+  look = () => app.store.listMessages(chatId, 10)
+  const order: string[] = []
+  const { appendTurn } = app.store
+  app.store.appendTurn = async (turn) => {
+    const stored = await appendTurn(turn)
+    // As a database may take.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    order.push('stored')
+    return stored
+  }
+  await ask(socket, 'chat-message', { chatId, content: 'one' })
+  order.push('acknowledged')
+  const { status } = await post(chatId, { content: 'two' })
+  order.push('acknowledged')
+  t.equal(status, 202)
+  t.same(order, ['stored', 'acknowledged', 'stored', 'acknowledged'])
+  await conversation.send(chatId, { content: 'three' })
+  t.match(atCall[0], [
+    { role: 'user', content: 'one', status: 'complete' },
+    { role: 'assistant', content: '', status: 'streaming' },
+  ])
+  t.equal(atCall.length, 3)
+})
+
+t.test('a hundred equal sends at once, in every way: one turn and one call', async (t) => {
+  const { standIn, url, user, newChat, post, send, read, messagesOf } = await startConversation(t)
+  const sockets = await Promise.all([
+    connect(t, url, user.token),
+    connect(t, url, user.token, { transports: ['polling'] }),
+  ])
+  const chatId = await newChat()
+  const input = { content: 'len=300 rate=300', options: { temperature: 0.5 } }
+  const key = { 'idempotency-key': 'the same' }
+  const ways = [
+    async () => (await send(chatId, input, key)).body,
+    async () => (await post(chatId, input, key)).body,
+    async () => {
+      const { body } = await fetch(url + messagesOf(chatId), {
+        method: 'POST',
+        headers: {
+          ...user.headers,
+          ...key,
+          accept: 'text/event-stream',
+          'content-type': 'application/json',
+        },
+        body: JSON.stringify(input),
+      })
+      const records: Turn['message'][] = []
+      if (body) {
+        for await (const { event, data } of readEvents(body)) {
+          if (event === 'message') records.push(JSON.parse(data))
+        }
+      }
+      return { message: records[0], reply: records[1] }
+    },
+    ...sockets.map((socket) => () => {
+      return ask(socket, 'chat-message', {
+        chatId,
+        ...input,
+        clientMessageId: key['idempotency-key'],
+      })
+    }),
+  ]
+  const turns = await Promise.all(
+    Array.from({ length: 100 }, (_, n) => (ways[n % ways.length] ?? (() => undefined))()),
+  )
+  t.equal(new Set(turns.map((turn) => `${turn?.message?.id} ${turn?.reply?.id}`)).size, 1)
+  t.equal((await read(chatId)).messages.length, 2)
+  t.equal(standIn.callsOf('/api/chat').length, 1)
+  for (const other of [
+    { content: 'len=300 rate=301' },
+    { ...input, content: `${input.content} ` },
+    { content: input.content },
+    { ...input, options: { temperature: 0.6 } },
+    { ...input, model: 'stand-in' },
+  ]) {
+    const refused = await post<ApiError>(chatId, other, key)
+    t.match(refused, { status: 409, body: { code: 'IDEMPOTENCY_KEY_REUSED' } })
+  }
+  const stranger = await converse(url)
+  const theirs = await stranger.post(await stranger.newChat(), input, key)
+  t.equal(theirs.status, 202, 'a key is its user’s own')
+})
+
+t.test(
+  'the same key gives the same turn after a restart, and after its chat moved on',
+  async (t) => {
+    const DATA_DIR = t.testdir()
+    const first = await startConversation(t, { DATA_DIR })
+    const { standIn, user, newChat, messagesOf } = first
+    const chatId = await newChat()
+    const key = { 'idempotency-key': 'kept' }
+    const sent = await first.send(chatId, { content: 'len=50' }, key)
+    for (let n = 0; n < 3; n++) await first.send(chatId, { content: `len=${n + 1}` })
+    await first.call('PATCH', `/api/ai/chats/${chatId}`, { model: 'stand-in', system: 'New.' })
+    await first.close()
+    const second = await startApp(t, { DATA_DIR, OLLAMA_API_URL: standIn.url })
+    const calls = standIn.callsOf('/api/chat').length
+    const again = await api(second.url, user.token)<Turn>(
+      'POST',
+      messagesOf(chatId),
+      { content: 'len=50' },
+      key,
+    )
+    t.equal(again.status, 201)
+    t.same(again.body, sent.body)
+    t.equal(standIn.callsOf('/api/chat').length, calls)
+  },
+)

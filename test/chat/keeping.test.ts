@@ -1,0 +1,67 @@
+import t from 'tap'
+import type { Message, Turn } from '../../schemas/messages.js'
+import type { Checkpoint } from '../../src/stores/store.js'
+import { startConversation } from '../services/conversation.js'
+import { eventually } from '../services/eventually.js'
+import { standInReply } from '../services/ollama-stand-in.js'
+
+t.test('all texts that changed are kept together, once a second', async (t) => {
+  const { app, newChat, post, read } = await startConversation(t, {
+    OLLAMA_MAX_CONCURRENT: '20',
+    USER_MAX_CONCURRENT: '20',
+  })
+  const passes: { at: number; checkpoints: readonly Checkpoint[] }[] = []
+  const { checkpoint } = app.store
+  app.store.checkpoint = (checkpoints) => {
+    passes.push({ at: performance.now(), checkpoints })
+    return checkpoint(checkpoints)
+  }
+  const contents = Array.from({ length: 20 }, (_, n) => `len=${700 + n} rate=60`)
+  const replies: Message[] = []
+  for (const content of contents) {
+    replies.push((await post<Turn>(await newChat(), { content })).body.reply)
+  }
+  await eventually('all are kept twice', () => {
+    return passes.filter(({ checkpoints }) => checkpoints.length === 20).length >= 2
+  })
+  for (const [n, { chatId }] of replies.entries()) {
+    const kept = (await read(chatId)).messages[1]
+    t.match(kept, { status: 'streaming' })
+    t.ok(kept?.content && standInReply(contents[n] ?? '').startsWith(kept.content))
+  }
+  await eventually('all have ended', () => app.generations.counts.running === 0)
+  const gaps = passes.slice(1).map(({ at }, n) => at - (passes[n]?.at ?? 0))
+  t.ok(Math.min(...gaps) > 500, `${passes.length} passes, ${Math.min(...gaps).toFixed()} ms apart`)
+  for (const [n, { chatId }] of replies.entries()) {
+    const content = standInReply(contents[n] ?? '')
+    t.match((await read(chatId)).messages[1], { status: 'complete', content })
+  }
+  const before = passes.length
+  const at = performance.now()
+  await eventually('longer than a second', () => performance.now() - at > 1200)
+  t.equal(passes.length, before, 'nothing is written where nothing changed')
+})
+
+t.test('a store that is away for a while costs no text and no end', async (t) => {
+  const { app, newChat, post, read } = await startConversation(t)
+  const { updateReply, checkpoint } = app.store
+  const content = 'len=600 rate=150'
+  const { reply } = (await post<Turn>(await newChat(), { content })).body
+  await eventually('it runs', () => app.generations.live(reply.id)?.row.status === 'streaming')
+  let refusals = 0
+  const away = async () => {
+    refusals++
+    throw Object.assign(new Error('away'), { code: 'STORE_UNAVAILABLE' })
+  }
+  app.store.updateReply = away
+  app.store.checkpoint = away
+  await eventually('its end could not be stored', () => refusals > 3)
+  t.equal((await read(reply.chatId)).messages[1]?.status, 'streaming', 'nobody is told of an end')
+  app.store.updateReply = updateReply
+  app.store.checkpoint = checkpoint
+  await eventually('it has ended', () => app.generations.counts.running === 0)
+  t.match((await read(reply.chatId)).messages[1], {
+    status: 'complete',
+    content: standInReply(content),
+  })
+})
