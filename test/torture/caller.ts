@@ -44,6 +44,8 @@ interface Reading {
 }
 
 const ackMs = 30_000
+/** For a socket to find a server that is killed again and again. */
+const connectMs = 120_000
 
 /** Whether the connection was refused, reset or cut: the client cannot know what was done. */
 export function isDisconnection(error: unknown): boolean {
@@ -135,6 +137,8 @@ export class Caller {
 
   async #sendOverSocket({ key, ...input }: Sending): Promise<Sent> {
     const payload = key === undefined ? input : { ...input, clientMessageId: key }
+    // Once it is connected, silence is no more a matter of when the server comes back.
+    await this.trial.until('a socket connects', () => this.socket.connected || undefined, connectMs)
     const answer = await this.socket.timeout(ackMs).emitWithAck('chat-message', payload)
     if (!answer.ok) return { refused: answer.error }
     return { message: answer.message, replyId: answer.reply.id }

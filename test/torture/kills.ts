@@ -28,7 +28,8 @@ export async function kills(trial: Trial, count: number, settings: Settings): Pr
 
   async function kill(times: number): Promise<void> {
     for (let done = 0; done < times; ) {
-      await trial.pause(between(trial.random, 0, 1200))
+      // On a slow machine clients, too, are slow to come back.
+      await trial.pause(between(trial.random, 0, Math.max(1200, server.startMs)))
       await server.kill()
       done += 1
       while (done < times && trial.random.chance(0.2)) {

@@ -87,7 +87,12 @@ export class MortalServer {
   async start(): Promise<void> {
     const startedAt = performance.now()
     await this.#launch()
-    this.#startMs = performance.now() - startedAt
+    this.#startMs = Math.ceil(performance.now() - startedAt)
+  }
+
+  /** How long its last start took, in whole milliseconds. */
+  get startMs(): number {
+    return this.#startMs
   }
 
   async kill(): Promise<void> {
