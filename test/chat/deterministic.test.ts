@@ -34,7 +34,8 @@ t.test('a deterministic request is answered once by Ollama, then from the cache'
   t.same(await heard.message(reply.id), reply, 'the room heard a reply like any other')
   t.equal(heard.text(reply.id), standInReply(content))
   t.match(
-    heard.starts.map(({ status }) => status),
+    // Where servers share the queue a place is told before it is had.
+    heard.starts.map(({ status }) => status).filter((status) => status !== 'queued'),
     ['streaming'],
   )
 

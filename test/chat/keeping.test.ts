@@ -16,7 +16,7 @@ t.test('all texts that changed are kept together, once a second', async (t) => {
     passes.push({ at: performance.now(), checkpoints })
     return checkpoint(checkpoints)
   }
-  const contents = Array.from({ length: 20 }, (_, n) => `len=${700 + n} rate=60`)
+  const contents = Array.from({ length: 20 }, (_, n) => `len=${700 + n} rate=25`)
   const replies: Message[] = []
   for (const content of contents) {
     replies.push((await post<Turn>(await newChat(), { content })).body.reply)
@@ -47,7 +47,10 @@ t.test('a store that is away for a while costs no text and no end', async (t) =>
   const { updateReply, checkpoint } = app.store
   const content = 'len=600 rate=150'
   const { reply } = (await post<Turn>(await newChat(), { content })).body
-  await eventually('it runs', () => app.generations.live(reply.id)?.row.status === 'streaming')
+  await eventually(
+    'it runs',
+    () => app.generations.rejoining.live(reply.id)?.row.status === 'streaming',
+  )
   let refusals = 0
   const away = async () => {
     refusals++
