@@ -56,6 +56,7 @@ t.test('the list is of the API’s shape, with capabilities', async (t) => {
         family: 'standin',
         families: ['standin'],
         parameter_size: '135M',
+        quantization_level: 'Q4_1',
       },
       capabilities: ['completion', 'thinking'],
     },
