@@ -6,7 +6,7 @@ import type { Bytes } from '../../web/events.js'
 import type { FetchLike } from '../../web/follow.js'
 import { ReplyText } from '../../web/reply-text.js'
 import { ChatStream } from '../../web/stream.js'
-import type { Random } from '../web/model-reply.js'
+import { type Random, wholeAt } from '../web/model-reply.js'
 import type { Caller, JoinAnswer } from './caller.js'
 import type { Entry, Ledger } from './ledger.js'
 import { between, pick, type Trial } from './trial.js'
@@ -91,7 +91,7 @@ export class SocketReader {
     })
     const end = active.offset + active.text.length
     const right =
-      active.offset === Math.min(offset, end) &&
+      active.offset === wholeAt(entry.said, Math.min(offset, end)) &&
       active.text === entry.said.slice(active.offset, end) &&
       entry.thought.startsWith(active.thinking ?? '')
     this.trial.check(right, 'a join was answered with another text', { entry, offset, active })
