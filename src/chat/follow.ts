@@ -21,14 +21,19 @@ export interface Position {
   offset?: number | undefined
 }
 
-/** The design's rule of rejoining: from where a client at `position` is answered. */
+/**
+ * The design's rule of rejoining: from where in the text a client at `position` is answered; never
+ * from inside a surrogate pair, half of which would reach nobody whole.
+ */
 export function resumeOffset(
   reply: { epoch: number; epochStart: number },
-  length: number,
+  text: string,
   { epoch, offset = 0 }: Position,
 ): number {
   const known = epoch === undefined || epoch === reply.epoch
-  return Math.min(known ? offset : Math.min(offset, reply.epochStart), length)
+  const from = Math.min(known ? offset : Math.min(offset, reply.epochStart), text.length)
+  const isInsidePair = from > 0 && (text.codePointAt(from - 1) ?? 0) > 0xffff
+  return isInsidePair ? from - 1 : from
 }
 
 /** The id of a frame after which a client has `offset` units of a reply. */
@@ -46,7 +51,7 @@ export async function* followLive(
   signal: AbortSignal,
 ): AsyncGenerator<StreamEvent> {
   const { id: messageId, epoch } = reply
-  let offset = resumeOffset(reply.row, reply.text.announced.length, position)
+  let offset = resumeOffset(reply.row, reply.text.announced, position)
   let thought = 0
   let toldPlace: Place | undefined
   let begun = false
@@ -78,7 +83,7 @@ export async function* followLive(
 /** An ended reply's stream: its rest, and `message`. */
 export function* followEnded(row: MessageRow, position: Position): Generator<StreamEvent> {
   const { id: messageId, chatId, epoch } = row
-  let offset = resumeOffset(row, row.content.length, position)
+  let offset = resumeOffset(row, row.content, position)
   const thinking = row.thinking ?? ''
   for (let thought = 0; thought < thinking.length; ) {
     const delta = sliceOf(thinking, thought)

@@ -154,7 +154,7 @@ export class Rejoining {
     const reply = hasEnded(row) ? undefined : this.live(row.id)
     const content = reply ? reply.text.announced : row.content
     const thinking = reply ? reply.thinking.announced : row.thinking
-    const offset = resumeOffset(row, content.length, position)
+    const offset = resumeOffset(row, content, position)
     return {
       messageId: row.id,
       epoch: row.epoch,

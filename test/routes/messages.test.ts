@@ -5,6 +5,7 @@ import type { ApiError } from '../../schemas/common.js'
 import type { Message, Turn } from '../../schemas/messages.js'
 import { readEvents, type StreamEvent } from '../../web/events.js'
 import { api, register, startApp } from '../services/app.js'
+import { ask, connect } from '../services/client.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
 
 t.test('messages', async (t) => {
@@ -114,7 +115,9 @@ t.test('messages', async (t) => {
         { prefer: 'respond-async' },
       )
       const path = `${messages(chatId)}/${body.reply.id}/stream`
-      for (const offset of [0, 1, 333, 799]) {
+      const insidePair = whole.search(/[\uD800-\uDBFF]/) + 1
+      t.ok(insidePair > 0)
+      for (const offset of [0, 1, insidePair, 333, 799]) {
         const byId = { 'last-event-id': `${body.reply.id}:1:${offset}` }
         const events = await eventsOf(
           offset % 2
@@ -130,8 +133,13 @@ t.test('messages', async (t) => {
           whole,
           `from ${offset}`,
         )
+        t.ok(from <= offset && from >= offset - 1, `asked from ${offset}, answered from ${from}`)
         t.equal(events.at(-1)?.event, 'message')
       }
+      const socket = await connect(t, url, user.token)
+      const join = { chatId, messageId: body.reply.id, epoch: 1, offset: insidePair }
+      const { active } = await ask(socket, 'join-chat', join)
+      t.match(active, [{ offset: insidePair - 1, text: whole.slice(insidePair - 1) }])
     },
   )
 

@@ -6,7 +6,7 @@ import type { Bytes } from '../../web/events.js'
 import type { FetchLike } from '../../web/follow.js'
 import { ReplyText } from '../../web/reply-text.js'
 import { ChatStream } from '../../web/stream.js'
-import type { Random } from '../web/model-reply.js'
+import { type Random, wholeAt } from '../web/model-reply.js'
 import type { Caller, JoinAnswer } from './caller.js'
 import type { Entry, Ledger } from './ledger.js'
 import { between, pick, type Trial } from './trial.js'
@@ -16,6 +16,8 @@ export type Disconnect = () => boolean
 
 /** Between two disconnections of one reader, in milliseconds. */
 const quietMs = { min: 2, max: 120 }
+/** Fewer than the tries after which a reader gives up. */
+const maxCutsInARow = 5
 /** How long a reader that stalls does not read. */
 const stallMs = 400
 
@@ -91,7 +93,7 @@ export class SocketReader {
     })
     const end = active.offset + active.text.length
     const right =
-      active.offset === Math.min(offset, end) &&
+      active.offset === wholeAt(entry.said, Math.min(offset, end)) &&
       active.text === entry.said.slice(active.offset, end) &&
       entry.thought.startsWith(active.thinking ?? '')
     this.trial.check(right, 'a join was answered with another text', { entry, offset, active })
@@ -130,9 +132,11 @@ export async function readOverSse(
   disconnect: Disconnect,
 ): Promise<ReplyText> {
   const random = trial.fork()
+  let cutsInARow = 0
   const fetchLike: FetchLike = async (url, init) => {
     const { status, headers, body } = await fetch(url, init)
-    if (!body || random.chance(0.5)) return { status, headers, body }
+    cutsInARow = random.chance(0.5) ? 0 : (cutsInARow + 1) % maxCutsInARow
+    if (!body || cutsInARow === 0) return { status, headers, body }
     return { status, headers, body: brokenOff(body, random.upTo(3000), disconnect) }
   }
   const onChange = (heard: ReplyText) => ledger.hear(heard)

@@ -25,7 +25,7 @@ export type Random = ReturnType<typeof randomFrom>
 const letters = ['a', 'b', 'é', '漢', '😀', ' ', '\n', '🏳️‍🌈']
 
 /** A place in the text that is not inside a surrogate pair. */
-function wholeAt(text: string, place: number): number {
+export function wholeAt(text: string, place: number): number {
   return /[\uD800-\uDBFF]/.test(text.charAt(place - 1)) ? place - 1 : place
 }
 
