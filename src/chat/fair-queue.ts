@@ -160,9 +160,10 @@ export class FairQueue<T extends Ticket> {
     return undefined
   }
 
-  /** Starts no ticket any more. */
+  /** Starts no ticket any more; those that wait are somebody else's to count. */
   pause(): void {
     this.#paused = true
+    void this.shared?.renew([], 0)
     clearTimeout(this.#placesTimer)
     clearTimeout(this.#askTimer)
     clearInterval(this.#renewTimer)

@@ -92,9 +92,9 @@ t.test('a known path with another method is 405 with Allow', async (t) => {
     ['GET', '/api/auth/login', 'POST'],
     ['PUT', '/api/ai/chats', 'GET, POST'],
     ['POST', `/api/ai/chats/${'a'.repeat(24)}?x=1`, 'GET, PATCH, DELETE'],
-    ['OPTIONS', '/api/auth/profile', 'GET'],
-    ['HEAD', '/api/auth/profile', 'GET'],
-    ['TRACE', '/api/auth/profile', 'GET'],
+    ['OPTIONS', '/api/auth/profile', 'GET, DELETE'],
+    ['HEAD', '/api/auth/profile', 'GET, DELETE'],
+    ['TRACE', '/api/auth/profile', 'GET, DELETE'],
     ['DELETE', '/health/live', 'GET'],
   ] as const
   for (const [method, path, allow] of rows) {

@@ -223,8 +223,10 @@ t.test('no route minds an absent, an empty or a null body', async (t) => {
   for (const { method, path, operationId, hasBody } of asked) {
     if (operationId === 'logoutUser') continue
     for (const [name, body] of bodies) {
-      for (const headers of [authorization, json]) {
-        if (method === 'GET' && body) continue
+      if (method === 'GET' && body) continue
+      // Of its own user, since a route may end the session or the account.
+      const { headers: bearer } = await register(url)
+      for (const headers of [bearer, { ...bearer, 'content-type': 'application/json' }]) {
         const { status } = await send(url, method, path, headers, body)
         t.ok(status < 500, `${method} ${path}, ${name} body: ${status}`)
         if (hasBody) t.ok(status === 400 || status === 415, `${operationId}: ${status}`)
