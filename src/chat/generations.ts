@@ -10,6 +10,7 @@ import type { MessageRow, Store, StoredTurn } from '../stores/store.js'
 import { within } from '../within.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
+import { EndedLately } from './ended-lately.js'
 import { FairQueue, type Place } from './fair-queue.js'
 import { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
@@ -65,6 +66,7 @@ interface Services {
 export class Generations {
   /** Every reply that this process holds, waiting or running. */
   readonly #held = new Map<string, LiveReply>()
+  readonly #endedLately = new EndedLately()
   /** What clients are given of the replies. */
   readonly rejoining: Rejoining
   readonly #services: Services
@@ -99,13 +101,20 @@ export class Generations {
     this.#others = noOtherServers
     if (shared) {
       const peers = new Peers(cache, state.owner)
-      const parts = { store, hub, peers, log: shared.streamLog, held: this.#held, warnings: log }
       this.#logWriter = new LogWriter(shared.streamLog)
       this.#outbox = new Outbox(peers, this.#logWriter, this.#held)
-      this.#others = new Mirrors(parts)
+      this.#others = new Mirrors({
+        store,
+        hub,
+        peers,
+        log: shared.streamLog,
+        held: this.#held,
+        endedLately: this.#endedLately,
+        warnings: log,
+      })
       this.#peers = peers
     }
-    this.rejoining = new Rejoining(store, this.#held, this.#others)
+    this.rejoining = new Rejoining(store, this.#held, this.#others, this.#endedLately)
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
@@ -273,7 +282,7 @@ export class Generations {
   #letGo(reply: LiveReply): void {
     this.#held.delete(reply.id)
     void this.#outbox?.ended(reply)
-    this.rejoining.noteEnd(reply.row)
+    this.#endedLately.note(reply.row)
     if (reply.interruption === 'lost') {
       this.#others
         .refresh(reply.chatId)

@@ -3,6 +3,7 @@ import type { Message, MessageStart } from '../../schemas/messages.js'
 import { chatChannel, serversChannel, userChannel } from '../cache/keys.js'
 import type { Store } from '../stores/store.js'
 import { within } from '../within.js'
+import type { EndedLately } from './ended-lately.js'
 import type { ChatEventName, UserEventName } from './hub.js'
 import { Listening } from './listening.js'
 import type { LiveReply } from './live-reply.js'
@@ -37,6 +38,7 @@ interface MirrorsParts extends MirrorParts {
   store: Store
   /** The replies that this server holds itself. */
   held: ReadonlyMap<string, LiveReply>
+  endedLately: EndedLately
   warnings: Log
 }
 
@@ -150,12 +152,12 @@ export class Mirrors implements OtherServers {
   }
 
   async #refresh(chatId: string): Promise<void> {
-    const { store, held } = this.parts
+    const { store, held, endedLately } = this.parts
     const rows = await store.listActiveReplies(chatId)
     if (!this.#chatListening.isOpen(chatId)) return
     const following: Promise<void>[] = []
     for (const row of rows) {
-      if (held.has(row.id)) continue
+      if (held.has(row.id) || endedLately.find(row.id)) continue
       let mirror = this.#mirrors.get(row.id)
       if (mirror?.epoch === row.epoch) mirror.take(row)
       else {

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ActiveReply } from '../../schemas/events.js'
 import { AppError } from '../errors.js'
 import type { MessageRow, Store } from '../stores/store.js'
+import type { EndedLately } from './ended-lately.js'
 import { followEnded, followLive, type Position, resumeOffset, type StreamEvent } from './follow.js'
 import type { LiveReply } from './live-reply.js'
 import type { OtherServers } from './other-servers.js'
@@ -9,13 +10,9 @@ import { hasEnded } from './reply-state.js'
 
 /** How often a reply that no process here holds is looked up again, in milliseconds. */
 const lookAgainMs = 500
-/** For how long, in milliseconds, a record that was read before its end may still be in use. */
-const endedLatelyMs = 10_000
 
 /** What clients are given of a chat's replies, wherever these run: what they missed, what comes, the end. */
 export class Rejoining {
-  /** Replies that ended here a moment ago: what was read of them before is out of date. */
-  readonly #endedLately = new Map<string, MessageRow>()
   #closing = false
 
   constructor(
@@ -23,6 +20,7 @@ export class Rejoining {
     /** The replies that this process holds. */
     private readonly held: ReadonlyMap<string, LiveReply>,
     private readonly others: OtherServers,
+    private readonly endedLately: EndedLately,
   ) {}
 
   /** A reply that runs or waits, here or, where somebody here listens to its chat, elsewhere. */
@@ -70,7 +68,7 @@ export class Rejoining {
       for (const reply of this.liveOfChat(chatId)) rows.set(reply.id, reply.row)
       if (wanted?.role === 'assistant') rows.set(wanted.id, rows.get(wanted.id) ?? wanted)
       return [...rows.values()]
-        .map((row) => this.#endedLately.get(row.id) ?? row)
+        .map((row) => this.endedLately.find(row.id) ?? row)
         .filter((row) => row.id === messageId || !hasEnded(row))
         .map((row) => this.#activeReply(row, row.id === messageId ? asked : {}))
     }
@@ -105,13 +103,6 @@ export class Rejoining {
       signal.throwIfAborted()
       await delay(lookAgainMs, undefined, { ref: false })
     }
-  }
-
-  /** A reply's run here is over. */
-  noteEnd(row: MessageRow): void {
-    if (!hasEnded(row)) return
-    this.#endedLately.set(row.id, row)
-    setTimeout(() => this.#endedLately.delete(row.id), endedLatelyMs).unref()
   }
 
   /** Ends the streams that are open. */
