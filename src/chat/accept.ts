@@ -3,6 +3,7 @@ import type { GenerationOptions } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
 import { derivedId, newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
+import { oneAtATime } from '../one-at-a-time.js'
 import type { MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
 import { assertFits } from './context.js'
 import type { ReplyState } from './reply-state.js'
@@ -27,6 +28,8 @@ const titleLength = 60
  * records are stored before anything is acknowledged.
  */
 export class Accept {
+  readonly #inChat = oneAtATime()
+
   constructor(
     private readonly store: Store,
     private readonly state: ReplyState,
@@ -44,7 +47,12 @@ export class Accept {
    * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MESSAGE_TOO_LONG, QUEUE_FULL,
    *   IDEMPOTENCY_KEY_REUSED, or the store's.
    */
-  async accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
+  accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
+    // In the order of the records, and a repetition finds what it repeats.
+    return this.#inChat([input.chatId], () => this.#accept(input, onStored))
+  }
+
+  async #accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
     const { userId, chatId, key } = input
     const id = key === undefined ? newId() : derivedId('message', userId, key)
     const fingerprint = fingerprintOf(input)

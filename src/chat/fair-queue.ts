@@ -4,7 +4,12 @@ export interface Ticket {
   readonly id: string
   readonly userId: string
   readonly chatId: string
+  /** Its place in its chat. */
+  readonly seq: number
 }
+
+/** What is known of a ticket before it is stored. */
+type Request = Pick<Ticket, 'userId' | 'chatId'>
 
 export interface Place {
   /** 1 is next. */
@@ -39,7 +44,8 @@ const askAgainMs = 300
 
 /**
  * Who runs next: users with waiting tickets stand in a ring and take strict turns, and within a
- * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time. Where
+ * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time, in their
+ * order. Where
  * several servers share the places, each takes its turns so, and asks for a place before it starts.
  */
 export class FairQueue<T extends Ticket> {
@@ -85,7 +91,7 @@ export class FairQueue<T extends Ticket> {
    * @returns gives the place back; call it once, when the ticket is in the queue or never will be.
    * @throws AppError QUEUE_FULL with the seconds after which a place may be free.
    */
-  reserve(ticket: Omit<Ticket, 'id'>): () => void {
+  reserve(ticket: Request): () => void {
     // Those reserved may be in the way: they start before it.
     const before = this.#waitingCount + this.#waitingElsewhere + this.#reserved
     if (before - this.#startsAtOnce(ticket) >= this.limits.maxWaiting) {
@@ -101,7 +107,7 @@ export class FairQueue<T extends Ticket> {
   }
 
   /** How many tickets like this one could start now. */
-  #startsAtOnce({ userId, chatId }: Omit<Ticket, 'id'>): number {
+  #startsAtOnce({ userId, chatId }: Request): number {
     if (this.#paused || this.#busyChats.has(chatId)) return 0
     const { maxConcurrent, userMaxConcurrent } = this.limits
     const ofUser = userMaxConcurrent - (this.#runningByUser.get(userId) ?? 0)
@@ -109,9 +115,14 @@ export class FairQueue<T extends Ticket> {
   }
 
   enqueue(ticket: T): void {
-    const own = this.#waiting.get(ticket.userId)
-    if (own) own.set(ticket.id, ticket)
-    else this.#waiting.set(ticket.userId, new Map([[ticket.id, ticket]]))
+    const own = this.#waiting.get(ticket.userId) ?? new Map<string, T>()
+    this.#waiting.set(ticket.userId, own.set(ticket.id, ticket))
+    // One that is taken over may come after those that follow it in its chat.
+    for (const other of [...own.values()]) {
+      if (other.chatId !== ticket.chatId || other.seq <= ticket.seq) continue
+      own.delete(other.id)
+      own.set(other.id, other)
+    }
     this.#waitingCount++
     this.#advance()
     const place = this.place(ticket)

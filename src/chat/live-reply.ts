@@ -52,6 +52,7 @@ export class LiveReply {
   readonly id: string
   readonly userId: string
   readonly chatId: string
+  readonly seq: number
   readonly text: GrowingText
   readonly thinking: GrowingText
   /** Whether the text changed since the last checkpoint. */
@@ -87,6 +88,7 @@ export class LiveReply {
     this.id = row.id
     this.userId = row.userId
     this.chatId = row.chatId
+    this.seq = row.seq
     this.text = new GrowingText(text.content)
     this.thinking = new GrowingText(text.thinking)
     let resolveEnd: (row: MessageRow | undefined) => void = () => {}

@@ -20,6 +20,7 @@ const ticket = (userId: string, n: number, chatId = `${userId}-chat-${n}`): Tick
   id: `${userId}${n}`,
   userId,
   chatId,
+  seq: n,
 })
 
 t.test('a user with 100 waiting replies delays another’s first by one turn', async (t) => {
@@ -51,6 +52,22 @@ t.test('limits hold: all at once, of one user, of one chat', async (t) => {
   const [first] = sameChat
   if (first) queue.done(first)
   t.same(started, ['a0', 'a2', 'b0', 'a1'])
+})
+
+t.test('replies of a chat run in their order, whatever order they came in', async (t) => {
+  const { queue, started } = makeQueue()
+  const running = ticket('a', 0, 'one')
+  queue.enqueue(running)
+  queue.enqueue(ticket('a', 3, 'one'))
+  queue.enqueue(ticket('a', 1, 'two'))
+  const taken = ticket('a', 2, 'one')
+  queue.enqueue(taken)
+  t.same(queue.place(taken), { position: 2 })
+  queue.done(running)
+  t.same(started, ['a0', 'a1'])
+  queue.done(ticket('a', 1, 'two'))
+  queue.done(taken)
+  t.same(started, ['a0', 'a1', 'a2', 'a3'])
 })
 
 t.test('past its length it is full, and says when to come again', async (t) => {
