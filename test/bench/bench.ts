@@ -1,0 +1,139 @@
+import { join } from 'node:path'
+import type { Emitter } from './emitter.js'
+import type { Load } from './load/process.js'
+import type { Options } from './options.js'
+import { Processes, type Server } from './processes.js'
+import { remote } from './rpc.js'
+import { copySeed, fill, type Seed } from './seed.js'
+import { cpuSeconds, machineCpuSeconds } from './system.js'
+
+export type SideName = 'ours' | 'usual' | 'pipe' | 'fastify' | 'socketio'
+
+/** Signs the tokens of every side. */
+const secret = 'the-benchmark-signs-with-this-secret-of-its-own'
+
+const product = join(import.meta.dirname, '../../../dist/src/server.js')
+const seededAccounts = 500
+
+/** What a server used while something was done. */
+export interface Used {
+  cpuSeconds: number
+  seconds: number
+}
+
+/** What figures measure with. */
+export class Bench {
+  readonly emitter: Emitter
+  readonly load: Load
+  readonly #helperPids: number[]
+  readonly #servers = new Map<string, Server>()
+  readonly #processes: Processes
+  #ollama = ''
+  #seed: Promise<Seed> | undefined
+  #copies = 0
+  #foreignCores: number[] = []
+
+  constructor(
+    processes: Processes,
+    readonly options: Options,
+    /** Says what is being done. */
+    readonly progress: (text: string) => void,
+  ) {
+    this.#processes = processes
+    const emitter = processes.fork('emitter.js')
+    const load = processes.fork('load/process.js')
+    this.emitter = remote(emitter, 'emitter')
+    this.load = remote(load, 'load')
+    this.#helperPids = [process.pid, emitter.pid ?? 0, load.pid ?? 0]
+  }
+
+  /** A size: the real one, or a moment's. */
+  size(real: number, smoke: number): number {
+    return this.options.smoke ? smoke : real
+  }
+
+  /** Accounts with chats, which every server that keeps something begins with. */
+  seed(): Promise<Seed> {
+    this.#seed ??= this.#fillSeed()
+    return this.#seed
+  }
+
+  async #fillSeed(): Promise<Seed> {
+    this.progress('filling the database')
+    const folder = this.newFolder()
+    // NODE_ENV=test hashes passwords cheaply.
+    const server = await this.startOurs({ DATA_DIR: folder, NODE_ENV: 'test' }, [])
+    return fill(server, folder, this.size(seededAccounts, 20))
+  }
+
+  newFolder(): string {
+    return join(this.#processes.folder, `data-${++this.#copies}`)
+  }
+
+  /** The product's server with every limit out of the way, each by its own setting. */
+  async startOurs(settings: Record<string, string>, flags = this.#profiling()): Promise<Server> {
+    const own = {
+      JWT_EXPIRES_IN: '12h',
+      OLLAMA_MAX_CONCURRENT: '10000',
+      USER_MAX_CONCURRENT: '10000',
+      RATE_LIMIT_CREDENTIALS_PER_MINUTE: '1000000',
+      RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '1000000',
+    }
+    return this.#processes.serve(
+      'ours',
+      product,
+      { ...(await this.#common()), ...own, ...settings },
+      flags,
+    )
+  }
+
+  #profiling(): string[] {
+    const { profile } = this.options
+    return profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]
+  }
+
+  async #common() {
+    this.#ollama ||= `http://127.0.0.1:${await this.emitter.listen()}`
+    return { OLLAMA_API_URL: this.#ollama, JWT_SECRET: secret }
+  }
+
+  /** A side's server, the same for all of a figure's rounds. */
+  async server(name: SideName, settings: Record<string, string> = {}): Promise<Server> {
+    const known = this.#servers.get(name)
+    if (known) return known
+    const DATA_DIR = copySeed(await this.seed(), this.newFolder())
+    const all = { ...(await this.#common()), DATA_DIR, ...settings }
+    const server = await (name === 'ours'
+      ? this.startOurs(all)
+      : this.#processes.serve(name, join(import.meta.dirname, `sides/${name}.js`), all))
+    this.#servers.set(name, server)
+    return server
+  }
+
+  /** Ends the servers of a figure. */
+  async stopServers(): Promise<void> {
+    const servers = [...this.#servers.values()]
+    this.#servers.clear()
+    await Promise.all(servers.map((server) => server.stop()))
+  }
+
+  /** Does something, and counts what a server uses meanwhile. */
+  async observe<T>(server: Server, work: () => Promise<T>): Promise<Used & { result: T }> {
+    const own = () =>
+      [...this.#helperPids, ...[...this.#servers.values(), server].map(({ pid }) => pid)]
+        .filter((pid, index, all) => all.indexOf(pid) === index)
+        .reduce((sum, pid) => sum + cpuSeconds(pid), 0)
+    const startedAt = performance.now()
+    const [machine, benchmark, cpu] = [machineCpuSeconds(), own(), server.cpu()]
+    const result = await work()
+    const seconds = (performance.now() - startedAt) / 1000
+    const used = server.cpu() - cpu
+    this.#foreignCores.push((machineCpuSeconds() - machine - (own() - benchmark)) / seconds)
+    return { cpuSeconds: used, seconds, result }
+  }
+
+  /** How many cores others kept busy, at most, while something was observed since asked last. */
+  takeForeignCores(): number {
+    return Math.max(0, ...this.#foreignCores.splice(0))
+  }
+}

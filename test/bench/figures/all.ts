@@ -1,0 +1,5 @@
+import type { Figure } from '../figure.js'
+import { cpuFigures } from './cpu.js'
+
+/** Every figure, in the order of the table. */
+export const figures: readonly Figure[] = [...cpuFigures]

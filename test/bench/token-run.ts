@@ -1,0 +1,99 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Bench, SideName } from './bench.js'
+import type { Server } from './processes.js'
+
+export type TokenSide = Extract<SideName, 'ours' | 'usual' | 'pipe'>
+
+export interface TokenRun {
+  streams: number
+  /** Tokens a second of each. */
+  rate: number
+  listeners?: number
+  /** Length of a reply; the next begins at its end. Unless told, one lasts as long as the run. */
+  tokens?: number
+  options?: object
+}
+
+/** Of a window in which everything ran steadily. */
+export type TokenResult = Awaited<ReturnType<typeof runTokens>>
+
+/** The share of the emitted text that has to come within the window for the rate to be held. */
+const heldShare = 0.97
+
+/** Opens a side's conversations; a group's name is the side's. */
+export async function openConversations(
+  bench: Bench,
+  side: TokenSide,
+  streams: number,
+  listeners = 1,
+  settings: Record<string, string> = {},
+): Promise<Server> {
+  const server = await bench.server(side, settings)
+  const { accounts } = await bench.seed()
+  await bench.load.open(side, {
+    protocol: side === 'pipe' ? 'pipe' : 'socket',
+    places: accounts.slice(0, streams).map((account) => ({ url: server.url, ...account })),
+    listeners,
+  })
+  return server
+}
+
+/** Streams in a side's conversations, which are open, and counts once all of them run. */
+export async function runTokens(bench: Bench, side: TokenSide, server: Server, run: TokenRun) {
+  const { emitter, load } = bench
+  const { streams, rate, listeners = 1, options } = run
+  const times = {
+    spreadMs: bench.size(1000, 100),
+    warmMs: bench.size(1000, 100),
+    windowMs: bench.size(4000, 500),
+  }
+  const lastingMs = times.spreadMs + times.warmMs + times.windowMs + 30_000
+  const tokens = run.tokens ?? Math.ceil((rate * lastingMs) / 1000)
+  await load.say(side, {
+    rate,
+    tokens,
+    count: streams,
+    spreadMs: times.spreadMs,
+    again: run.tokens !== undefined,
+    ...(options && { options }),
+  })
+  await delay(times.warmMs)
+  await load.reset()
+  const before = await emitter.counts()
+  const used = await bench.observe(server, () => delay(times.windowMs))
+  const [heard, after] = await Promise.all([load.heard(), emitter.counts()])
+  await load.quiet(side, 0)
+  await emitter.finish()
+  const unheard = await load.quiet(side, 10_000)
+  if (unheard > 0) throw new Error(`${side}: ${unheard} of ${streams} replies never ended`)
+
+  const emitted = after.tokens - before.tokens
+  const share = heard.chars / ((after.chars - before.chars) * listeners)
+  return {
+    ...heard,
+    /** CPU for a token that was emitted, in microseconds. */
+    cpuUs: (used.cpuSeconds * 1e6) / emitted,
+    core: used.cpuSeconds / used.seconds,
+    tokensPerSecond: emitted / used.seconds,
+    /** Whether the emitter kept its rate, and the listeners got what it sent. */
+    isHeld: share >= heldShare && emitted >= heldShare * streams * rate * used.seconds,
+    begun: after.begun - before.begun,
+  }
+}
+
+/** Several sides in turn, as often as there are rounds: A B C A B C … */
+export async function interleave<S extends string, R>(
+  bench: Bench,
+  what: string,
+  sides: readonly S[],
+  measure: (side: S) => Promise<R>,
+): Promise<Record<S, R[]>> {
+  const results = Object.fromEntries(sides.map((side) => [side, [] as R[]])) as Record<S, R[]>
+  for (let round = 1; round <= bench.options.rounds; round++) {
+    for (const side of sides) {
+      bench.progress(`${what}, ${side}, ${round} of ${bench.options.rounds}`)
+      results[side].push(await measure(side))
+    }
+  }
+  return results
+}
