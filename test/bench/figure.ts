@@ -36,8 +36,8 @@ interface Measured {
   ours: readonly number[]
   /** As many as ours: the two of a round are compared. */
   rival?: readonly number[]
-  goal?: Goal
-  note?: string
+  goal?: Goal | undefined
+  note?: string | undefined
 }
 
 /** Rounds that lie farther apart, as a share of their median, are called noisy. */

@@ -84,6 +84,7 @@ try {
 } catch (error) {
   const reason = error instanceof Error ? error.message : String(error)
   process.stderr.write(`\nbench: ${reason}\n`)
-  if (error instanceof TypeError || /Unknown option/.test(reason)) process.stderr.write(`${usage}\n`)
+  if (error instanceof TypeError || /Unknown option/.test(reason))
+    process.stderr.write(`${usage}\n`)
   process.exit(1)
 }

@@ -35,5 +35,10 @@ export function readOptions(args: readonly string[]): Options {
     throw new Error('--rounds wants a whole number from 5 to 99')
   }
   if (values.smoke && values.write) throw new Error('--smoke measures nothing to be written')
-  return { ...values, rounds: values.smoke ? 1 : rounds, only: values.only, profile: values.profile }
+  return {
+    ...values,
+    rounds: values.smoke ? 1 : rounds,
+    only: values.only,
+    profile: values.profile,
+  }
 }

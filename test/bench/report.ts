@@ -39,7 +39,12 @@ export function tableOf(rows: readonly Row[]): string {
   const lines = [headings, ...rows.map(cellsOf)]
   const widths = headings.map((_, n) => Math.max(...lines.map((line) => line[n]?.length ?? 0)))
   return lines
-    .map((line) => line.map((cell, n) => cell.padEnd(widths[n] ?? 0)).join('  ').trimEnd())
+    .map((line) =>
+      line
+        .map((cell, n) => cell.padEnd(widths[n] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n')
 }
 

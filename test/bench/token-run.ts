@@ -19,6 +19,9 @@ export type TokenResult = Awaited<ReturnType<typeof runTokens>>
 
 /** The share of the emitted text that has to come within the window for the rate to be held. */
 const heldShare = 0.97
+const patienceMs = 30_000
+/** Between the beginnings of two streams: a start is not what a steady run measures. */
+const msBetweenStarts = 4
 
 /** Opens a side's conversations; a group's name is the side's. */
 export async function openConversations(
@@ -43,12 +46,13 @@ export async function runTokens(bench: Bench, side: TokenSide, server: Server, r
   const { emitter, load } = bench
   const { streams, rate, listeners = 1, options } = run
   const times = {
-    spreadMs: bench.size(1000, 100),
+    spreadMs: bench.size(Math.max(1000, streams * msBetweenStarts), 100),
     warmMs: bench.size(1000, 100),
     windowMs: bench.size(4000, 500),
   }
   const lastingMs = times.spreadMs + times.warmMs + times.windowMs + 30_000
   const tokens = run.tokens ?? Math.ceil((rate * lastingMs) / 1000)
+  await load.reset()
   await load.say(side, {
     rate,
     tokens,
@@ -57,20 +61,19 @@ export async function runTokens(bench: Bench, side: TokenSide, server: Server, r
     again: run.tokens !== undefined,
     ...(options && { options }),
   })
+  const refusedAtStart = await running(bench, side, streams)
   await delay(times.warmMs)
   await load.reset()
   const before = await emitter.counts()
   const used = await bench.observe(server, () => delay(times.windowMs))
   const [heard, after] = await Promise.all([load.heard(), emitter.counts()])
-  await load.quiet(side, 0)
-  await emitter.finish()
-  const unheard = await load.quiet(side, 10_000)
-  if (unheard > 0) throw new Error(`${side}: ${unheard} of ${streams} replies never ended`)
+  await finish(bench, side)
 
   const emitted = after.tokens - before.tokens
   const share = heard.chars / ((after.chars - before.chars) * listeners)
   return {
     ...heard,
+    refused: heard.refused + refusedAtStart,
     /** CPU for a token that was emitted, in microseconds. */
     cpuUs: (used.cpuSeconds * 1e6) / emitted,
     core: used.cpuSeconds / used.seconds,
@@ -79,6 +82,44 @@ export async function runTokens(bench: Bench, side: TokenSide, server: Server, r
     isHeld: share >= heldShare && emitted >= heldShare * streams * rate * used.seconds,
     begun: after.begun - before.begun,
   }
+}
+
+/** Resolves when so many streams run. @returns how many the side refused. */
+async function running(bench: Bench, side: TokenSide, streams: number): Promise<number> {
+  const deadline = performance.now() + patienceMs
+  for (;;) {
+    const [counts, { refused }] = await Promise.all([bench.emitter.counts(), bench.load.heard()])
+    // Of replies that are begun again some are always between two.
+    if (counts.running + refused >= 0.9 * streams) return refused
+    if (performance.now() > deadline) {
+      throw new Error(`${side}: ${counts.running} of ${streams} streams began`)
+    }
+    await delay(20)
+  }
+}
+
+/** Ends every reply of a side, and begins no more. */
+export async function finish(bench: Bench, side: TokenSide): Promise<void> {
+  const deadline = performance.now() + patienceMs
+  for (;;) {
+    // One may reach the emitter only now.
+    await bench.emitter.finish()
+    const left = await bench.load.quiet(side, 200)
+    if (left === 0) return
+    if (performance.now() > deadline) throw new Error(`${side}: ${left} replies never ended`)
+  }
+}
+
+/** What has to be known of runs besides their figures; undefined when all is well. */
+export function notesOn(results: Partial<Record<TokenSide, TokenResult[]>>): string | undefined {
+  const notes = Object.entries(results).flatMap(([side, runs]) => {
+    const refused = runs.reduce((sum, run) => sum + run.refused, 0)
+    return [
+      ...(runs.some(({ isHeld }) => !isHeld) ? [`not held by ${side}`] : []),
+      ...(refused > 0 ? [`${refused} replies failed by ${side}`] : []),
+    ]
+  })
+  return notes.length > 0 ? notes.join(', ') : undefined
 }
 
 /** Several sides in turn, as often as there are rounds: A B C A B C … */

@@ -1,6 +1,6 @@
 import type { Bench } from '../bench.js'
 import { type Figure, type Row, row } from '../figure.js'
-import { interleave, openConversations, runTokens, type TokenRun } from '../token-run.js'
+import { interleave, notesOn, openConversations, runTokens, type TokenRun } from '../token-run.js'
 
 const sides = ['ours', 'pipe', 'usual'] as const
 
@@ -19,18 +19,16 @@ const cpu = (name: string, label: string, real: TokenRun, smoke: TokenRun): Figu
       return runTokens(bench, side, server, run)
     })
     const of = (side: (typeof sides)[number]) => results[side].map((result) => result.cpuUs)
-    const lost = sides.filter((side) => results[side].some(({ isHeld }) => !isHeld))
-    const note = lost.length > 0 ? { note: `not held by: ${lost.join(', ')}` } : {}
-    const unit = 'µs'
+    const [unit, note] = ['µs', notesOn(results)]
     return [
       row({
         name: `CPU per token, ${label}, against the pipe`,
-        ...{ unit, ours: of('ours'), rival: of('pipe'), ...note },
+        ...{ unit, ours: of('ours'), rival: of('pipe'), note },
         goal: { of: 'ratio', atMost: 1 },
       }),
       row({
         name: `CPU per token, ${label}, against the usual way`,
-        ...{ unit, ours: of('ours'), rival: of('usual'), ...note },
+        ...{ unit, ours: of('ours'), rival: of('usual'), note },
         goal: { of: 'ratio', atMost: 0.6 },
       }),
       row({

@@ -32,7 +32,9 @@ export async function loadHttp(load: HttpLoad): Promise<HttpHeard> {
     `${load.method ?? 'GET'} ${load.path} HTTP/1.1`,
     `Host: ${host}`,
     ...(load.token ? [`Authorization: Bearer ${load.token}`] : []),
-    ...(body ? ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(body)}`] : []),
+    ...(body
+      ? ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(body)}`]
+      : []),
   ].join('\r\n')
   const request = Buffer.from(`${text}\r\n\r\n${body}`)
   const heard: HttpHeard = { answers: 0, others: 0, ms: 0, bytes: 0 }

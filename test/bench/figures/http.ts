@@ -1,0 +1,80 @@
+import type { Bench, SideName } from '../bench.js'
+import { type Figure, type Row, row } from '../figure.js'
+import { interleave } from '../token-run.js'
+
+const connections = 20
+
+type HttpSide = Extract<SideName, 'ours' | 'usual' | 'fastify'>
+
+/**
+ * Requests for a second of the server's CPU, which is what a second of one core answers; others
+ * who use the machine disturb it less than what a clock would count.
+ */
+export async function requestsPerCore(
+  bench: Bench,
+  side: SideName,
+  path: string,
+  token: string,
+): Promise<number> {
+  const server = await bench.server(side)
+  const ms = bench.size(3000, 200)
+  const load = { url: server.url, path, token, connections }
+  await bench.load.http({ ...load, ms: ms / 3 })
+  const used = await bench.observe(server, () => bench.load.http({ ...load, ms }))
+  const { answers, others } = used.result
+  if (others > 0) throw new Error(`${side}: ${path} had ${others} answers other than 200`)
+  return answers / used.cpuSeconds
+}
+
+async function compare(bench: Bench, what: string, path: string, sides: readonly HttpSide[]) {
+  const { reader } = await bench.seed()
+  return interleave(bench, what, sides, (side) => requestsPerCore(bench, side, path, reader.token))
+}
+
+const unit = 'requests/s of a core'
+
+export const httpFigures: Figure[] = [
+  {
+    name: 'list',
+    async measure(bench): Promise<Row[]> {
+      const sides = ['ours', 'usual', 'fastify'] as const
+      const path = '/api/ai/chats'
+      const { ours, usual, fastify } = await compare(bench, 'the chat list', path, sides)
+      // Another length than the usual 20 is read from the database each time.
+      const uncached = await compare(bench, 'the chat list, read', `${path}?limit=21`, sides)
+      const name = 'chat list by token'
+      const ofFastify = { of: 'ratio', atLeast: 0.9 } as const
+      return [
+        row({
+          name: `${name}, against Express and KeyObject`,
+          ...{ unit, ours, rival: usual, goal: { of: 'ratio', atLeast: 2 } },
+        }),
+        row({
+          name: `${name}, against bare Fastify`,
+          ...{ unit, ours, rival: fastify, goal: ofFastify },
+        }),
+        row({
+          name: `${name}, not from the cache, against Express`,
+          ...{ unit, ours: uncached.ours, rival: uncached.usual },
+        }),
+        row({
+          name: `${name}, not from the cache, against bare Fastify`,
+          ...{ unit, ours: uncached.ours, rival: uncached.fastify },
+        }),
+      ]
+    },
+  },
+  {
+    name: 'profile',
+    async measure(bench) {
+      const sides = ['ours', 'usual', 'fastify'] as const
+      const path = '/api/auth/profile'
+      const { ours, usual, fastify } = await compare(bench, 'the profile', path, sides)
+      const name = 'profile by token'
+      return [
+        row({ name: `${name}, against Express and KeyObject`, unit, ours, rival: usual }),
+        row({ name: `${name}, against bare Fastify`, unit, ours, rival: fastify }),
+      ]
+    },
+  },
+]
