@@ -48,6 +48,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #settled = false
   #deadline = 0
   #timer: NodeJS.Timeout | undefined
+  #late: NodeJS.Immediate | undefined
   #content = ''
   #thinking = ''
   #flushing = false
@@ -107,7 +108,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   }
 
   onResponseEnd() {
-    clearTimeout(this.#timer)
+    this.#disarm()
     if (this.#settled) return
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
     const begun = this.#phase === 'streaming'
@@ -121,7 +122,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error) {
-    clearTimeout(this.#timer)
+    this.#disarm()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
     this.#fail(connectionError(error, this.#answered))
   }
@@ -194,7 +195,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #settle(): boolean {
     if (this.#settled) return false
     this.#settled = true
-    clearTimeout(this.#timer)
+    this.#disarm()
     this.#signal.removeEventListener('abort', this.#onAbort)
     return true
   }
@@ -208,12 +209,22 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     this.#arm()
   }
 
-  #arm() {
+  #disarm() {
     clearTimeout(this.#timer)
+    clearImmediate(this.#late)
+  }
+
+  #arm() {
+    this.#disarm()
     this.#timer = setTimeout(this.#onTimer, Math.max(1, this.#deadline - performance.now())).unref()
   }
 
+  // After the loop was busy timers come before what has arrived: that is read first.
   #onTimer = () => {
+    this.#late = setImmediate(this.#onLate)
+  }
+
+  #onLate = () => {
     if (performance.now() < this.#deadline) return this.#arm()
     if (this.#settled) return this.#disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))

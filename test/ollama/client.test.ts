@@ -208,6 +208,25 @@ t.test('tokens that keep coming are never a timeout', async (t) => {
   t.equal(heard.content.length, 12)
 })
 
+t.test(
+  'a process that was busy hears what came meanwhile before it calls Ollama late',
+  async (t) => {
+    async function* busy(): AsyncGenerator<Step> {
+      yield { content: 'first' }
+      yield { wait: delay(50) }
+      const until = performance.now() + 400
+      while (performance.now() < until) {
+        // Nothing else of this process runs.
+      }
+      yield { content: ' second' }
+    }
+    const { client } = await start(t, { script: busy }, { idleTimeoutMs: 200 })
+    const { outcome, heard } = chat(t, client, '')
+    await outcome
+    t.equal(heard.content, 'first second')
+  },
+)
+
 t.test('an error body that hangs or has no end is given up', async (t) => {
   const { standIn, client } = await start(t, {}, { idleTimeoutMs: 100 })
   standIn.setScript(faults.hangInErrorBody)
