@@ -7,7 +7,8 @@ import { remote } from './rpc.js'
 import { copySeed, fill, type Seed } from './seed.js'
 import { cpuSeconds, machineCpuSeconds } from './system.js'
 
-export type SideName = 'ours' | 'usual' | 'pipe' | 'fastify' | 'socketio'
+/** `redis` is ours with REDIS_URL. */
+export type SideName = 'ours' | 'redis' | 'usual' | 'pipe' | 'fastify' | 'socketio'
 
 /** Signs the tokens of every side. */
 const secret = 'the-benchmark-signs-with-this-secret-of-its-own'
@@ -98,16 +99,29 @@ export class Bench {
   }
 
   /** A side's server, the same for all of a figure's rounds. */
-  async server(name: SideName, settings: Record<string, string> = {}): Promise<Server> {
+  async server(name: SideName): Promise<Server> {
     const known = this.#servers.get(name)
     if (known) return known
-    const DATA_DIR = copySeed(await this.seed(), this.newFolder())
-    const all = { ...(await this.#common()), DATA_DIR, ...settings }
-    const server = await (name === 'ours'
-      ? this.startOurs(all)
-      : this.#processes.serve(name, join(import.meta.dirname, `sides/${name}.js`), all))
+    const settings = {
+      ...(await this.#common()),
+      DATA_DIR: copySeed(await this.seed(), this.newFolder()),
+      ...(name === 'redis' && { REDIS_URL: process.env.REDIS_URL ?? '' }),
+    }
+    const isOurs = name === 'ours' || name === 'redis'
+    const program = join(import.meta.dirname, `sides/${name}.js`)
+    const server = isOurs
+      ? await this.startOurs(settings)
+      : await this.#processes.serve(name, program, settings)
     this.#servers.set(name, server)
     return server
+  }
+
+  /** Ends a side's server, so that the next is a new one. */
+  async restart(name: SideName): Promise<Server> {
+    const server = this.#servers.get(name)
+    this.#servers.delete(name)
+    await server?.stop()
+    return this.server(name)
   }
 
   /** Ends the servers of a figure. */

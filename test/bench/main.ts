@@ -47,7 +47,8 @@ async function measure(bench: Bench, only: string, onFigure: (name: string) => v
         rows.push(row)
       }
     } finally {
-      await bench.stopServers()
+      // A moment's figures share their servers, as most of the time goes into starting them.
+      if (!bench.options.smoke) await bench.stopServers()
     }
   }
   return rows

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
 export interface Options {
@@ -35,10 +36,6 @@ export function readOptions(args: readonly string[]): Options {
     throw new Error('--rounds wants a whole number from 5 to 99')
   }
   if (values.smoke && values.write) throw new Error('--smoke measures nothing to be written')
-  return {
-    ...values,
-    rounds: values.smoke ? 1 : rounds,
-    only: values.only,
-    profile: values.profile,
-  }
+  const profile = values.profile === undefined ? undefined : resolve(values.profile)
+  return { ...values, rounds: values.smoke ? 1 : rounds, only: values.only, profile }
 }

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Bench, SideName } from './bench.js'
 import type { Server } from './processes.js'
 
-export type TokenSide = Extract<SideName, 'ours' | 'usual' | 'pipe'>
+export type TokenSide = Extract<SideName, 'ours' | 'redis' | 'usual' | 'pipe'>
 
 export interface TokenRun {
   streams: number
@@ -12,6 +12,8 @@ export interface TokenRun {
   /** Length of a reply; the next begins at its end. Unless told, one lasts as long as the run. */
   tokens?: number
   options?: object
+  /** How long is counted; 4000 unless told. */
+  windowMs?: number
 }
 
 /** Of a window in which everything ran steadily. */
@@ -29,9 +31,8 @@ export async function openConversations(
   side: TokenSide,
   streams: number,
   listeners = 1,
-  settings: Record<string, string> = {},
 ): Promise<Server> {
-  const server = await bench.server(side, settings)
+  const server = await bench.server(side)
   const { accounts } = await bench.seed()
   await bench.load.open(side, {
     protocol: side === 'pipe' ? 'pipe' : 'socket',
@@ -41,14 +42,26 @@ export async function openConversations(
   return server
 }
 
+/** Opens the conversations of several sides, and runs each in turn for a round. */
+export async function compareTokens<S extends TokenSide>(
+  bench: Bench,
+  what: string,
+  sides: readonly S[],
+  run: TokenRun,
+): Promise<Record<S, TokenResult[]>> {
+  for (const side of sides) await openConversations(bench, side, run.streams, run.listeners)
+  return interleave(bench, what, sides, (side) => runTokens(bench, side, run))
+}
+
 /** Streams in a side's conversations, which are open, and counts once all of them run. */
-export async function runTokens(bench: Bench, side: TokenSide, server: Server, run: TokenRun) {
+export async function runTokens(bench: Bench, side: TokenSide, run: TokenRun) {
   const { emitter, load } = bench
+  const server = await bench.server(side)
   const { streams, rate, listeners = 1, options } = run
   const times = {
     spreadMs: bench.size(Math.max(1000, streams * msBetweenStarts), 100),
     warmMs: bench.size(1000, 100),
-    windowMs: bench.size(4000, 500),
+    windowMs: bench.size(run.windowMs ?? 4000, 300),
   }
   const lastingMs = times.spreadMs + times.warmMs + times.windowMs + 30_000
   const tokens = run.tokens ?? Math.ceil((rate * lastingMs) / 1000)

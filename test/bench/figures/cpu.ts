@@ -1,6 +1,6 @@
 import type { Bench } from '../bench.js'
 import { type Figure, type Row, row } from '../figure.js'
-import { interleave, notesOn, openConversations, runTokens, type TokenRun } from '../token-run.js'
+import { compareTokens, notesOn, type TokenRun } from '../token-run.js'
 
 const sides = ['ours', 'pipe', 'usual'] as const
 
@@ -9,15 +9,7 @@ const cpu = (name: string, label: string, real: TokenRun, smoke: TokenRun): Figu
   name,
   async measure(bench: Bench): Promise<Row[]> {
     const run = bench.options.smoke ? smoke : real
-    const servers = new Map<string, Awaited<ReturnType<typeof openConversations>>>()
-    for (const side of sides) {
-      servers.set(side, await openConversations(bench, side, run.streams, run.listeners))
-    }
-    const results = await interleave(bench, label, sides, async (side) => {
-      const server = servers.get(side)
-      if (!server) throw new Error(`${side} was not started`)
-      return runTokens(bench, side, server, run)
-    })
+    const results = await compareTokens(bench, label, sides, run)
     const of = (side: (typeof sides)[number]) => results[side].map((result) => result.cpuUs)
     const [unit, note] = ['µs', notesOn(results)]
     return [
@@ -32,11 +24,11 @@ const cpu = (name: string, label: string, real: TokenRun, smoke: TokenRun): Figu
         goal: { of: 'ratio', atMost: 0.6 },
       }),
       row({
-        name: `share of a core, ${label}`,
-        unit: '%',
+        name: `share of a core, ${label}, against the pipe`,
+        ...{ unit: '%', note },
         ours: results.ours.map(({ core }) => core * 100),
         rival: results.pipe.map(({ core }) => core * 100),
-        ...(name === 'cpu-100x50' && { goal: { of: 'ours', atMost: 60 } as const }),
+        goal: name === 'cpu-100x50' ? { of: 'ours', atMost: 60 } : undefined,
       }),
       row({
         name: `token latency p99, ${label}, against the usual way`,

@@ -1,5 +1,6 @@
 import type { Bench, SideName } from '../bench.js'
 import { type Figure, type Row, row } from '../figure.js'
+import { ask } from '../seed.js'
 import { interleave } from '../token-run.js'
 
 const connections = 20
@@ -10,7 +11,7 @@ type HttpSide = Extract<SideName, 'ours' | 'usual' | 'fastify'>
  * Requests for a second of the server's CPU, which is what a second of one core answers; others
  * who use the machine disturb it less than what a clock would count.
  */
-export async function requestsPerCore(
+async function requestsPerCore(
   bench: Bench,
   side: SideName,
   path: string,
@@ -77,4 +78,36 @@ export const httpFigures: Figure[] = [
       ]
     },
   },
+  {
+    name: 'bytes',
+    async measure(bench) {
+      const { reader } = await bench.seed()
+      const { token, chatId } = reader
+      const { url } = await bench.server('ours')
+      const name = 'reader'
+      const protocol = 'socket'
+      await bench.load.open(name, { protocol, places: [{ url, ...reader }], listeners: 1 })
+      const turn = { rate: 10_000, tokens: 60, padding: 'a question of usual length '.repeat(4) }
+      for (let n = 0; n < bench.size(100, 5); n++) await bench.load.inTurn(name, turn)
+      const list = '/api/ai/chats?limit=100'
+      // A page has 100 messages at most: the chat is two of them.
+      const chat = `/api/ai/chats/${chatId}?limit=100`
+      return [
+        await againstPipe(bench, 'list of 100 chats, against the same bytes', list, token),
+        await againstPipe(bench, 'chat of 200, a page, against the same bytes', chat, token),
+      ]
+    },
+  },
 ]
+
+/** Ours against the pipe that serves the same bytes from its memory. */
+async function againstPipe(bench: Bench, name: string, path: string, token: string): Promise<Row> {
+  const [server, pipe] = [await bench.server('ours'), await bench.server('pipe')]
+  const body = JSON.stringify(await ask<object>(server, path, token))
+  await fetch(`${pipe.url}/bytes`, { method: 'PUT', body })
+  const sides = ['ours', 'pipe'] as const
+  const { ours, pipe: rival } = await interleave(bench, name, sides, (side) =>
+    requestsPerCore(bench, side, side === 'ours' ? path : '/bytes', token),
+  )
+  return row({ name, unit, ours, rival, goal: { of: 'ratio', atLeast: 0.333 } })
+}

@@ -72,6 +72,13 @@ function quantiles(us: readonly number[]) {
 
 const membersOf = (name: string) => groups.get(name) ?? []
 
+function close(name: string) {
+  for (const { conversation, others } of membersOf(name)) {
+    for (const one of [conversation, ...others]) one.close()
+  }
+  groups.delete(name)
+}
+
 /** Does `work` for each, at most so many at once. */
 async function each<T>(items: readonly T[], atOnce: number, work: (item: T) => Promise<void>) {
   const rest = items.values()
@@ -84,6 +91,7 @@ async function each<T>(items: readonly T[], atOnce: number, work: (item: T) => P
 
 const methods = {
   async open(name: string, group: Group) {
+    close(name)
     const members: Member[] = []
     await each(group.places, openAtOnce, async (place) => {
       members.push(await openOne(group, place))
@@ -131,12 +139,7 @@ const methods = {
     for (const { others } of membersOf(name)) for (const other of others) other.pause()
   },
 
-  close(name: string) {
-    for (const { conversation, others } of membersOf(name)) {
-      for (const one of [conversation, ...others]) one.close()
-    }
-    groups.delete(name)
-  },
+  close,
 
   reset: () => heard.reset(),
   /** Times as quantiles, in milliseconds. */
