@@ -70,8 +70,7 @@ export class Processes {
     const { pid = 0 } = child
     if (!(await listens(port, child))) {
       child.kill('SIGKILL')
-      const said = readFileSync(log, 'utf8').trim().split('\n').slice(-3).join(' | ')
-      throw new Error(`${name} could not be started: ${said || 'it says nothing'}`)
+      throw new Error(`${name} could not be started: ${lastWords(log)}`)
     }
     return {
       url: `http://127.0.0.1:${port}`,
@@ -97,6 +96,12 @@ export class Processes {
     rmSync(this.folder, { recursive: true, force: true })
     if (this.#guard.connected) this.#guard.disconnect()
   }
+}
+
+/** The line of a log that tells of an error, else the last. */
+function lastWords(log: string): string {
+  const lines = readFileSync(log, 'utf8').trim().split('\n')
+  return lines.findLast((line) => /error/i.test(line)) ?? lines.at(-1) ?? ''
 }
 
 async function stop(child: ChildProcess): Promise<void> {
