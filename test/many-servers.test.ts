@@ -11,6 +11,7 @@ import { type ChatSocket, ChatStream } from '../web/stream.js'
 import { api, outsideServices, register } from './services/app.js'
 import { startBalancer } from './services/balancer.js'
 import { ask, connect, hear, record } from './services/client.js'
+import { eventually } from './services/eventually.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { type ServerProcess, startServer } from './services/server-process.js'
 import { deterministic } from './services/stand-in-script.js'
@@ -333,8 +334,14 @@ async function oneQueue(t: Test) {
 
   t.test('a dead server’s places are given back', async (t) => {
     const chats = await Promise.all([newChat(), newChat(), newChat()])
-    for (const chatId of chats) {
-      await send(a.url, user.token, chatId, 'of=user len=100000 rate=20')
+    for (const [n, chatId] of chats.entries()) {
+      const path = `/api/ai/chats/${chatId}/messages`
+      const body = { content: 'of=user len=100000 rate=20' }
+      const headers = { prefer: 'respond-async', 'idempotency-key': `dead-${n}` }
+      // It hears a moment later that nobody waits any more at the others.
+      await eventually('it is accepted', async () => {
+        return (await api(a.url, user.token)('POST', path, body, headers)).status === 202
+      })
     }
     await a.end('SIGKILL')
     const { body: chat } = await api(c.url, other.token)<Chat>('POST', '/api/ai/chats', {})

@@ -51,6 +51,7 @@ export class Mirrors implements OtherServers {
   readonly #chatListening: Listening
   readonly #userListening: Listening
   readonly #timer: NodeJS.Timeout
+  #closed = false
 
   constructor(private readonly parts: MirrorsParts) {
     const { peers, hub } = parts
@@ -115,6 +116,7 @@ export class Mirrors implements OtherServers {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     clearInterval(this.#timer)
     for (const mirror of this.#mirrors.values()) this.#drop(mirror)
     await Promise.all(this.#refreshing.values())
@@ -154,7 +156,7 @@ export class Mirrors implements OtherServers {
   async #refresh(chatId: string): Promise<void> {
     const { store, held, endedLately } = this.parts
     const rows = await store.listActiveReplies(chatId)
-    if (!this.#chatListening.isOpen(chatId)) return
+    if (this.#closed || !this.#chatListening.isOpen(chatId)) return
     const following: Promise<void>[] = []
     for (const row of rows) {
       if (held.has(row.id) || endedLately.find(row.id)) continue

@@ -1,11 +1,12 @@
 import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { ChatWithMessages } from '../../schemas/chats.js'
 import type { Message } from '../../schemas/messages.js'
 import { api } from '../services/app.js'
 import { connect, hear, record } from '../services/client.js'
-import { converse } from '../services/conversation.js'
+import { converse, startConversation } from '../services/conversation.js'
 import { connectDeaf, followDeaf } from '../services/deaf-socket.js'
 import { eventually } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
@@ -166,4 +167,30 @@ t.test('an Ollama that hangs keeps it neither from starting nor from ending', as
       return body.messages[1]?.status === 'complete' && body.messages[1].content === content
     })
   }
+})
+
+t.test('a stream that looks for its reply while the server goes down ends', async (t) => {
+  const { app, url, user, newChat, post, messagesOf } = await startConversation(t)
+  const chatId = await newChat()
+  const { reply } = (await post(chatId, { content: 'len=9000 rate=100' })).body
+  await eventually(
+    'it runs',
+    () => app.generations.rejoining.live(reply.id)?.row.status === 'streaming',
+  )
+  // Where there are other servers, what was read arrives once nobody here runs it any more.
+  const { listActiveReplies } = app.store
+  let closed: Promise<unknown> = Promise.resolve()
+  app.store.listActiveReplies = async (id) => {
+    const rows = await listActiveReplies(id)
+    await closed
+    return rows
+  }
+  closed = eventually('the reply is handed over', () => !app.generations.rejoining.live(reply.id))
+    // And with it everything that waits for it.
+    .then(() => delay(300))
+  const stream = await fetch(`${url}${messagesOf(chatId)}/${reply.id}/stream`, {
+    headers: user.headers,
+  })
+  await app.close()
+  t.match(await stream.text(), /^:/, 'it ended, and was not cut off')
 })
