@@ -62,11 +62,13 @@ export function cacheContract(t: Test, { open, pass }: Subject): void {
     const { cache, other } = await open(t)
     const heard: string[] = []
     const elsewhere: string[] = []
-    const done = new Promise<void>((resolve) => {
-      void other.subscribe('news', (message) => {
-        elsewhere.push(message)
-        if (message === '2') resolve()
-      })
+    let resolve = () => {}
+    const done = new Promise<void>((heard) => {
+      resolve = heard
+    })
+    await other.subscribe('news', (message) => {
+      elsewhere.push(message)
+      if (message === '2') resolve()
     })
     const stop = await cache.subscribe('news', (message) => heard.push(message))
     await cache.subscribe('news', (message) => heard.push(`also ${message}`))
