@@ -58,8 +58,10 @@ function asAppError(error: FastifyError): AppError {
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { statusCode, code, message, replyId, retryAfter } = error
-  if (statusCode >= 500) request.log.error({ err: error }, 'request failed')
+  const { statusCode, code, message, replyId, retryAfter, cause } = error
+  // A full queue or an end that was asked for is no fault.
+  if (statusCode === 503 && !cause) request.log.warn({ code }, 'request refused')
+  else if (statusCode >= 500) request.log.error({ err: error }, 'request failed')
   // Messages may quote a request, so none of them is logged.
   else request.log.debug({ code }, 'request refused')
   reply.code(statusCode).header('X-Request-Id', request.id)

@@ -29,6 +29,9 @@ const { url } = await startApp(
       app.get('/busy', async () => {
         throw new AppError('STORE_UNAVAILABLE', { retryAfter: 7, cause: new Error('canary-cause') })
       })
+      app.get('/ending', async () => {
+        throw new AppError('SHUTTING_DOWN', { retryAfter: 1 })
+      })
       app.get('/failed', async () => {
         throw new AppError('MODEL_CUT', { replyId: 'a'.repeat(24) })
       })

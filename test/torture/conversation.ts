@@ -85,14 +85,21 @@ export class Conversation {
         // The reply, of which this way tells alone, ended so.
         const { refused } = sent
         const toldOfReply = way === 'whole' && refused.code === 'REPLY_INTERRUPTED'
-        this.trial.check(toldOfReply, 'a message was refused', { way, content, refused })
+        const toldToRetry = refused.code === 'SHUTTING_DOWN'
+        const rightly = toldOfReply || toldToRetry
+        this.trial.check(rightly, 'a message was refused', { way, content, refused })
+        if (toldToRetry) await this.#again()
       } catch (error) {
         if (!isDisconnection(error)) throw error
         trial.note('clients', `${way} ${key} ${content.slice(0, 40)} ${error}`)
-        trial.count('cut tries')
-        await trial.pause(between(this.#random, 5, 50))
+        await this.#again()
       }
     } while (key !== undefined && !trial.signal.aborted)
+  }
+
+  async #again(): Promise<void> {
+    this.trial.count('cut tries')
+    await this.trial.pause(between(this.#random, 5, 50))
   }
 
   #read(entry: Entry, replyId: string): void {
