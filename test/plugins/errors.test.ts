@@ -86,6 +86,17 @@ t.test('an error of ours is answered as it is', async (t) => {
   t.equal(busy.headers['retry-after'], '7')
   t.notMatch(busy.text, /canary/)
   t.ok(lines.some((line) => line.includes('canary-cause')))
+  const ending = await ask('GET', '/ending')
+  t.match(ending, { status: 503, body: { code: 'SHUTTING_DOWN' } })
+  const said = lines.filter((line) => line.includes(ending.body.requestId))
+  t.ok(
+    said.some((line) => line.includes('"level":40')),
+    'a warning',
+  )
+  t.notOk(
+    said.some((line) => line.includes('"level":50')),
+    'and no error',
+  )
   const failed = await ask('GET', '/failed')
   t.match(failed, { status: 502, body: { code: 'MODEL_CUT', replyId: 'a'.repeat(24) } })
 })
