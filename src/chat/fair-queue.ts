@@ -45,8 +45,8 @@ const askAgainMs = 300
 /**
  * Who runs next: users with waiting tickets stand in a ring and take strict turns, and within a
  * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time, in their
- * order. Where
- * several servers share the places, each takes its turns so, and asks for a place before it starts.
+ * order. Where several servers share the places, each takes its turns so, and asks for a place
+ * before it starts.
  */
 export class FairQueue<T extends Ticket> {
   /** The ring: users in the order of their turns, each with its waiting tickets, oldest first. */
