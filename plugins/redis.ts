@@ -130,6 +130,8 @@ async function answering(client: RedisClient, timeoutMs: number): Promise<void> 
     while (true) {
       try {
         await client.ping()
+        // No request is to wait until one of a cluster's nodes is connected.
+        if (client instanceof Cluster) await Promise.all(client.nodes('master').map(ping))
         return
       } catch (error) {
         const cause = last ?? error
@@ -146,6 +148,8 @@ async function answering(client: RedisClient, timeoutMs: number): Promise<void> 
     last = (error instanceof Error && 'lastNodeError' in error && error.lastNodeError) || error
   }
 }
+
+const ping = (node: Redis) => node.ping()
 
 const isRefusal = (error: unknown) =>
   error instanceof Error &&

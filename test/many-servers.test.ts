@@ -16,17 +16,26 @@ import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { type ServerProcess, startServer } from './services/server-process.js'
 import { deterministic } from './services/stand-in-script.js'
 
-const leaseMs = 2000
-const { MONGODB_URI, REDIS_URL } = process.env
+type Settings = Readonly<Record<string, string>>
 
-if (MONGODB_URI && REDIS_URL) {
-  t.test('three servers as one', manyServers)
-  t.test('one queue for all servers', oneQueue)
-} else
-  t.test('three servers as one', { skip: 'MONGODB_URI or REDIS_URL is not set' }, async () => {})
+const leaseMs = 2000
+const { MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL } = process.env
+
+for (const [where, settings] of [
+  ['over one Redis', REDIS_URL && {}],
+  ['over a Redis cluster', REDIS_CLUSTER_URL && { REDIS_URL: REDIS_CLUSTER_URL }],
+] as const) {
+  if (MONGODB_URI && settings) {
+    t.test(`three servers as one, ${where}`, (t) => manyServers(t, settings))
+    t.test(`one queue for all servers, ${where}`, (t) => oneQueue(t, settings))
+  } else {
+    const skip = 'MONGODB_URI, REDIS_URL or REDIS_CLUSTER_URL is not set'
+    t.test(`three servers as one, ${where}`, { skip }, async () => {})
+  }
+}
 
 /** Three servers over one database, and what stands before them. */
-async function startThree(t: Test, settings: Readonly<Record<string, string>> = {}) {
+async function startThree(t: Test, settings: Settings) {
   const standIn = await startStandIn()
   t.teardown(() => standIn.close())
   const shared = {
@@ -64,8 +73,8 @@ async function send(url: string, token: string, chatId: string, content: string)
   return body
 }
 
-async function manyServers(t: Test) {
-  const { a, b, c, balancer, standIn, user, newChat, start } = await startThree(t)
+async function manyServers(t: Test, services: Settings) {
+  const { a, b, c, balancer, standIn, user, newChat, start } = await startThree(t, services)
   const { token } = user
 
   t.test('a message sent to one is heard on all', async (t) => {
@@ -234,9 +243,9 @@ async function manyServers(t: Test) {
   })
 }
 
-async function oneQueue(t: Test) {
+async function oneQueue(t: Test, services: Settings) {
   const limits = { OLLAMA_MAX_CONCURRENT: '3', USER_MAX_CONCURRENT: '2', QUEUE_MAX: '12' }
-  const { a, b, c, standIn, user, newChat } = await startThree(t, limits)
+  const { a, b, c, standIn, user, newChat } = await startThree(t, { ...services, ...limits })
   const other = await register(b.url)
   const running: string[] = []
   const most = { all: 0, ofUser: 0 }
