@@ -1,8 +1,10 @@
 import type { LoggerOptions } from 'pino'
 import type { Config } from './config.js'
 
+type Fields = Record<string, unknown>
+
 /** Fields that are never logged, at the top of a line and up to two objects deep. */
-const secretFields = [
+const secretFields: ReadonlySet<string> = new Set([
   'authorization',
   'cookie',
   'password',
@@ -13,9 +15,23 @@ const secretFields = [
   'JWT_SECRET',
   'MONGODB_URI',
   'REDIS_URL',
-]
+])
 
-const redactedPaths = secretFields.flatMap((field) => [field, `*.${field}`, `*.*.${field}`])
+const isPlain = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
+
+/** A line's fields without what is secret: the same object where nothing is, as on most lines. */
+function withoutSecrets(fields: Fields, depth = 2): Fields {
+  let shown = fields
+  for (const [name, value] of Object.entries(fields)) {
+    if (secretFields.has(name)) shown = { ...shown, [name]: '[redacted]' }
+    else if (depth > 0 && isPlain(value)) {
+      const inner = withoutSecrets(value, depth - 1)
+      if (inner !== value) shown = { ...shown, [name]: inner }
+    }
+  }
+  return shown
+}
 
 /** Secrets by their look, wherever they stand in a line: a JWT, and a URL's user and password. */
 const jwt = /\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*/g
@@ -64,7 +80,7 @@ function errorFields(error: unknown, depth = 0): LoggedError {
 export function loggerOptions(config: Pick<Config, 'LOG_LEVEL'>) {
   return {
     level: config.LOG_LEVEL,
-    redact: { paths: redactedPaths, censor: '[redacted]' },
+    formatters: { log: (fields: Fields) => withoutSecrets(fields) },
     serializers: {
       req: requestFields,
       err: (error: unknown) => errorFields(error),
