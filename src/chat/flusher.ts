@@ -1,8 +1,11 @@
 import type { Hub } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
-/** The tick of the whole process: what tokens may wait to share a frame and a system call. */
-const tickMs = 25
+/**
+ * The tick of the whole process: what tokens may wait to share a frame and a system call. A reader
+ * sees 25 frames a second as a flow, and half as many frames as tokens save a quarter of the CPU.
+ */
+const tickMs = 40
 
 /**
  * Announces what running replies have got: a reply's first token at once, then everything of all

@@ -19,8 +19,6 @@ export interface ChatLine {
   result?: ChatResult
 }
 
-const loneSurrogate = /\p{Cs}/u
-
 /**
  * Reads one line of the stream of /api/chat.
  * @throws AppError MODEL_FAILED for a line that reports an error, MODEL_BAD_RESPONSE for any other
@@ -55,7 +53,7 @@ function parseObject(line: string): Record<string, unknown> {
 function textOf(value: unknown): string {
   if (value === undefined || value === null) return ''
   if (typeof value !== 'string') throw badResponse('a message whose text is not a string')
-  if (loneSurrogate.test(value)) throw badResponse('half of a surrogate pair')
+  if (!value.isWellFormed()) throw badResponse('half of a surrogate pair')
   return value
 }
 
