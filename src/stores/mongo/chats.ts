@@ -50,9 +50,10 @@ export function createChats(collections: Collections): ChatStore {
         { _id: chatId, userId },
         { $set: { deletedFrom: userId }, $unset: { userId: '' } },
       )
-      // One that an earlier call began to delete is finished by this one.
-      if (matchedCount === 0 && !(await chats.findOne({ _id: chatId, deletedFrom: userId }))) {
-        return false
+      if (matchedCount === 0) {
+        // One that an earlier call began to delete is finished by this one.
+        const begun = { _id: chatId, deletedFrom: userId }
+        if (!(await chats.findOne(begun, { projection: { _id: 1 } }))) return false
       }
       return finishDeletion(collections, chatId)
     },

@@ -1,0 +1,152 @@
+import type { CommandStartedEvent, Document, MongoClient } from 'mongodb'
+
+/** One question that was asked of a collection. */
+export interface Query {
+  collection: string
+  command: string
+  filter: Document
+  sort: Document
+  /** Whether it reads documents whole. */
+  whole: boolean
+  /** The command that asks it alone, as `explain` takes it. */
+  alone: Document
+}
+
+export interface Index {
+  name: string
+  key: Document
+  sparse?: boolean
+}
+
+export interface Plan {
+  /** The index that finds what is asked for; undefined where everything would be read. */
+  index: string | undefined
+  /** Whether what was found must still be sorted. */
+  sorts: boolean
+}
+
+const withoutFilter = new Set([
+  ...['insert', 'createIndexes', 'listIndexes', 'dropDatabase', 'getMore', 'killCursors'],
+  ...['ping', 'buildInfo', 'endSessions'],
+])
+
+/** Every query that the client asks from now on. A command that is not known here is one without a filter. */
+export function watchQueries(client: MongoClient): Query[] {
+  const queries: Query[] = []
+  client.on('commandStarted', ({ commandName, command }: CommandStartedEvent) => {
+    queries.push(...queriesOf(commandName, command))
+  })
+  return queries
+}
+
+function queriesOf(name: string, command: Document): Query[] {
+  const collection = String(command[name])
+  const query = (filter: Document, alone: Document, rest: Partial<Query> = {}): Query => {
+    const whole = false
+    return { collection, command: name, filter, sort: {}, whole, alone, ...rest }
+  }
+  if (name === 'find') {
+    const { filter = {}, sort = new Map(), projection, limit } = command
+    const alone = { find: collection, filter, sort, ...(limit && { limit }) }
+    return [query(filter, alone, { sort: Object.fromEntries(sort), whole: !projection })]
+  }
+  if (name === 'findAndModify') {
+    const { query: filter, update, fields } = command
+    const alone = {
+      findAndModify: collection,
+      query: filter,
+      ...(update ? { update } : { remove: true }),
+    }
+    return [query(filter, alone, { whole: !fields })]
+  }
+  if (name === 'update') {
+    return command.updates.map((one: Document) =>
+      query(one.q, { update: collection, updates: [one] }),
+    )
+  }
+  if (name === 'delete') {
+    return command.deletes.map((one: Document) =>
+      query(one.q, { delete: collection, deletes: [one] }),
+    )
+  }
+  if (withoutFilter.has(name)) return []
+  // Shown as a query that no index serves, so that whoever adds a command teaches it here.
+  return [query({}, { [name]: collection })]
+}
+
+/** A query without its values: two that are alike are planned alike. */
+export function shapeOf({ collection, command, filter, sort, whole }: Query): string {
+  const sorted = Object.keys(sort).length > 0 ? ` by ${Object.keys(sort).join(', ')}` : ''
+  return `${collection}.${command} ${shape(filter)}${sorted}${whole ? ' whole' : ''}`
+}
+
+function shape(filter: Document): string {
+  const parts = Object.entries(filter).map(([field, condition]) => {
+    if (Array.isArray(condition)) return `${field} ${[...new Set(condition.map(shape))].join(' ')}`
+    return isOperators(condition) ? `${field} ${Object.keys(condition).join(' ')}` : field
+  })
+  return `{${parts.join(', ')}}`
+}
+
+/**
+ * How a server answers a query: by an index that also sorts before one that doesn't, then by that of
+ * which the filter fixes the most leading keys. A sparse index has only the documents that have its
+ * key.
+ */
+export function planOf({ filter, sort }: Pick<Query, 'filter' | 'sort'>, indexes: Index[]): Plan {
+  const best = indexes
+    .map((index) => ({
+      index: index.name,
+      sorts: !inOrder(sort, filter, index),
+      worth: worthOf(filter, index),
+    }))
+    .filter(({ worth }) => worth > 0)
+    .sort((a, b) => Number(a.sorts) - Number(b.sorts) || b.worth - a.worth)[0]
+  if (best) return { index: best.index, sorts: best.sorts }
+  const branches: Document[] = filter.$or ?? []
+  const plans = branches.map((branch) => planOf({ filter: branch, sort }, indexes))
+  const names = plans.map(({ index }) => index)
+  const served = names.length > 0 && !names.includes(undefined)
+  const sorts = Object.keys(sort).length > 0
+  return { index: served ? [...new Set(names)].join(' ') : undefined, sorts }
+}
+
+/** How many leading keys the filter fixes, and a half where it bounds the next; 0 is of no use. */
+function worthOf(filter: Document, { key, sparse = false }: Index): number {
+  const keys = Object.keys(key)
+  const loose = keys.findIndex((name) => !isFixed(filter[name]))
+  if (loose < 0) return keys.length
+  return loose + (isBounded(filter[keys[loose] ?? ''], sparse) ? 0.5 : 0)
+}
+
+/** Whether what an index finds comes in the order that is asked for, forwards or backwards. */
+function inOrder(sort: Document, filter: Document, { key }: Index): boolean {
+  const wanted = Object.entries(sort)
+  const keys = Object.entries(key)
+  const start = keys.findIndex(([name]) => name === wanted[0]?.[0])
+  if (wanted.length === 0) return true
+  if (start < 0 || !keys.slice(0, start).every(([name]) => isFixed(filter[name]))) return false
+  const turns = wanted.map(([name, direction], n) => {
+    const [indexed, way] = keys[start + n] ?? []
+    return indexed === name ? direction * way : 0
+  })
+  return turns.every((turn) => turn === 1) || turns.every((turn) => turn === -1)
+}
+
+function isOperators(condition: unknown): condition is Document {
+  return (
+    typeof condition === 'object' &&
+    condition !== null &&
+    Object.keys(condition).some((name) => name.startsWith('$'))
+  )
+}
+
+/** One value. Null is also what documents without the field have, which no sparse index holds. */
+const isFixed = (condition: unknown) =>
+  condition !== undefined && condition !== null && !isOperators(condition)
+
+const bounds = ['$eq', '$in', '$gt', '$gte', '$lt', '$lte']
+
+const isBounded = (condition: unknown, sparse: boolean) =>
+  isOperators(condition) &&
+  (bounds.some((name) => name in condition) || (sparse && condition.$exists === true))
