@@ -45,6 +45,13 @@ export default fp(
     // Known before the first request asks. Ollama may be away at the start and come later.
     ollama.catalogue.list().catch((error: unknown) => {
       if (error instanceof AppError && error.code === 'SHUTTING_DOWN') return
+      if (error instanceof AppError && error.code === 'MODEL_BAD_RESPONSE') {
+        const said = `OLLAMA_API_URL: what answers at ${ollama.url} is not Ollama (${error.message})`
+        fastify.log.error(
+          `${said} Set it to the address of an Ollama, such as http://localhost:11434`,
+        )
+        return
+      }
       fastify.log.warn({ err: error }, 'Ollama does not answer yet')
     })
   },

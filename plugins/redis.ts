@@ -9,6 +9,7 @@ import { countedCache } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
+import { refuseOldRedis } from '../src/cache/redis-version.js'
 import { createStreamLog, type StreamLog } from '../src/cache/stream-log.js'
 import { redisUrls } from '../src/config.js'
 
@@ -61,6 +62,7 @@ export default fp(
       const client = connect(url)
       try {
         await answering(client, config.START_TIMEOUT_MS * 0.8)
+        await refuseOldRedis(client)
       } catch (error) {
         client.disconnect()
         throw new Error(

@@ -4,7 +4,12 @@ const prefix = 'chat'
 const minute = 60_000
 
 /** The first page of a user's chats, of the usual size. */
-export const chatListKey = (userId: string) => ({ key: `${prefix}:chats:${userId}`, ttlMs: minute })
+export const chatListKey = (userId: string) => ({
+  key: `${prefix}:chats:${userId}`,
+  ttlMs: minute,
+  stateKey: `${prefix}:chats-state:${userId}`,
+  stateTtlMs: 60 * minute,
+})
 
 /** A rate limit's counter; it lives as long as its window. */
 export const limitKey = (limit: string, subject: string) => `${prefix}:limit:${limit}:${subject}`

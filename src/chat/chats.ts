@@ -1,6 +1,7 @@
 import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
 import type { Cache } from '../cache/cache.js'
 import { chatListKey } from '../cache/keys.js'
+import { forget, readThrough } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
@@ -25,9 +26,6 @@ interface Generations {
 
 /** A user's chats. Another's chat is answered exactly as one that does not exist. */
 export class Chats {
-  /** First pages being read, by user; one that is written to meanwhile is not cached. */
-  readonly #reads = new Map<string, Set<{ stale: boolean }>>()
-
   constructor(
     private readonly store: Store,
     private readonly cache: Cache,
@@ -65,26 +63,12 @@ export class Chats {
   /** One page, newest activity first. @throws AppError BAD_CURSOR. */
   async list(userId: string, { limit, cursor }: Page): Promise<ChatList> {
     if (cursor !== undefined || limit !== usualChatPage) return this.#read(userId, limit, cursor)
-    const { key, ttlMs } = chatListKey(userId)
-    const cached = await this.cache.get(key)
-    if (cached !== undefined) return JSON.parse(cached) as ChatList
-    const read = { stale: false }
-    const reads = this.#reads.get(userId) ?? new Set()
-    this.#reads.set(userId, reads.add(read))
-    try {
-      const page = await this.#read(userId, limit, undefined)
-      if (!read.stale) await this.cache.set(key, JSON.stringify(page), ttlMs)
-      return page
-    } finally {
-      reads.delete(read)
-      if (reads.size === 0) this.#reads.delete(userId)
-    }
+    return readThrough(this.cache, chatListKey(userId), () => this.#read(userId, limit, undefined))
   }
 
   /** Something that the list of a user's chats shows was written. */
   async changed(userId: string): Promise<void> {
-    for (const read of this.#reads.get(userId) ?? []) read.stale = true
-    await this.cache.delete(chatListKey(userId).key)
+    await forget(this.cache, chatListKey(userId))
   }
 
   /** A chat and a page of its messages, the newest first to be had. @throws AppError CHAT_NOT_FOUND, BAD_CURSOR. */

@@ -32,6 +32,29 @@ t.test('a Redis that is away at the start is a clear error', async (t) => {
   }
 })
 
+t.test('a Redis that is too old is named, with the version wanted', async (t) => {
+  const answers: Record<string, string> = {
+    ping: '+PONG\r\n',
+    info: bulk('redis_version:5.0.14\r\nloading:0\r\n'),
+  }
+  const old = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    // Each command begins with its number of words, whose first is `$4\r\nINFO`, say.
+    socket.on('data', (data) => {
+      for (const [, word = ''] of String(data).matchAll(/\*\d+\r\n\$\d+\r\n(\w+)/g)) {
+        socket.write(answers[word.toLowerCase()] ?? '+OK\r\n')
+      }
+    })
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => old.close())
+  await once(old, 'listening')
+  const app = build(`redis://127.0.0.1:${(old.address() as AddressInfo).port}`, 3000)
+  t.teardown(() => app.close())
+  await t.rejects(async () => app.ready(), {
+    message: /REDIS_URL: .* version 5\.0\.14, and 6\.2 or later is wanted/,
+  })
+})
+
 if (!url) {
   t.test('Redis', { skip: 'REDIS_URL is not set' }, async () => {})
 } else {
@@ -147,3 +170,5 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
     await delay(20)
   }
 }
+
+const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`

@@ -1,3 +1,6 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import Fastify from 'fastify'
@@ -53,4 +56,20 @@ t.test('an Ollama that is away does not fail the start, and may come later', asy
   await standIn.restart()
   t.equal((await app.ollama.catalogue.find()).name, 'stand-in:latest')
   t.match(await close(), /does not answer yet/)
+})
+
+t.test('a model server of another API is named', async (t) => {
+  for (const [type, body] of [
+    ['text/html', '<title>It works!</title>'],
+    ['application/json', '{"object":"list","data":[{"id":"gpt"}]}'],
+  ] as const) {
+    const other = createServer((_, response) => response.setHeader('content-type', type).end(body))
+    t.teardown(() => other.close())
+    other.listen(0, '127.0.0.1')
+    await once(other, 'listening')
+    const url = `http://127.0.0.1:${(other.address() as AddressInfo).port}`
+    const { app, close } = await start(t, { OLLAMA_API_URL: url })
+    await t.rejects(app.ollama.catalogue.find(), { code: 'MODEL_BAD_RESPONSE' }, type)
+    t.match(await close(), `OLLAMA_API_URL: what answers at ${url} is not Ollama`, type)
+  }
 })
