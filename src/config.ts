@@ -14,6 +14,15 @@ const text = (pattern: RegExp, wanted: string) => (value: string) => {
   return value
 }
 
+/** A stray % would show only when credentials are used, by an error that names no setting. */
+function refuseBadEscapes(value: string): void {
+  try {
+    decodeURIComponent(value)
+  } catch {
+    throw new Error('has a % that begins no valid escape: a % of a password is written %25')
+  }
+}
+
 const integer = (min: number, max: number) => (value: string) => {
   const number = Number(value)
   if (!/^\d+$/.test(value) || number < min || number > max) {
@@ -31,6 +40,7 @@ const url =
     if (!protocol || !protocols.includes(protocol)) {
       throw new Error(`wants a URL that begins with ${protocols.map((p) => `${p}//`).join(' or ')}`)
     }
+    refuseBadEscapes(value)
     return value
   }
 
@@ -48,6 +58,7 @@ const redis = (value: string) => {
         'redis://host:port, separated by commas',
     )
   }
+  refuseBadEscapes(value)
   return value
 }
 

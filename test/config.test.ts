@@ -76,3 +76,15 @@ t.test('lists of origins and of MongoDB hosts are taken', async (t) => {
   t.same(config.FRONTEND_URL, ['http://localhost:5173', 'https://chat.example.org'])
   t.match(config.MONGODB_URI, /h2:27017/)
 })
+
+t.test('a % in credentials that begins no escape is named, and what to write for it', async (t) => {
+  for (const [name, value] of [
+    ['MONGODB_URI', 'mongodb://me:50%secret@localhost/chat'],
+    ['REDIS_URL', 'redis://:100%@localhost:6379'],
+    ['REDIS_URL', 'redis://:%ff@localhost:6379,redis://localhost:6380'],
+    ['OLLAMA_API_URL', 'http://me:%zz@localhost:11434'],
+  ] as const) {
+    t.throws(() => parseConfig({ [name]: value }), { message: new RegExp(`${name} .*%25`) }, value)
+  }
+  t.doesNotThrow(() => parseConfig({ REDIS_URL: 'redis://:a%25b@localhost:6379' }))
+})

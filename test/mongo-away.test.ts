@@ -14,6 +14,15 @@ if (process.env.MONGODB_URI) {
     t.test(`MongoDB ${fault}: 503, and running replies go on`, (t) => isAway(t, fault))
   }
   t.test('MongoDB cut after it applied a write: a retry makes no duplicate', retries)
+  // Each write of a turn by a text that it alone contains.
+  for (const [write, text] of [
+    ['the message and its reply', 'fingerprint'],
+    ['the chat’s count', 'messageCount'],
+    ['the beginning of the reply', 'findAndModify'],
+    ['the end of the reply', 'completedAt'],
+  ] as const) {
+    t.test(`the answer to a write is lost, ${write}: done and told once`, (t) => loses(t, text))
+  }
 } else t.test('MongoDB away', { skip: 'MONGODB_URI is not set' }, async () => {})
 
 async function start(t: Test, name: string) {
@@ -82,6 +91,28 @@ async function retries(t: Test) {
   let sent = await send()
   while (sent.status === 503 && Date.now() < until) sent = await send()
   t.match(sent, { status: 201, body: { reply: { content: standInReply('len=40') } } })
+  const { body } = await call<ChatWithMessages>('GET', path)
+  t.equal(body.messages.length, 2)
+  t.equal(standIn.callsOf('/api/chat').length, 1)
+}
+
+async function loses(t: Test, text: string) {
+  const { proxy, standIn, url, user, call, path, chatId } = await start(t, 'lost')
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  const lost = proxy.loseAnswerTo(text)
+  const key = { 'idempotency-key': 'once' }
+  const content = 'len=400 rate=400'
+  const send = () => call<Turn>('POST', `${path}/messages`, { content }, key)
+  const until = Date.now() + 15_000
+  let sent = await send()
+  while (sent.status === 503 && Date.now() < until) sent = await send()
+  await lost
+  t.match(sent, { status: 201, body: { reply: { content: standInReply(content) } } })
+  const { id } = sent.body.reply
+  t.match(await heard.message(id), { status: 'complete', content: standInReply(content) })
+  t.equal(heard.text(id), standInReply(content), 'heard without a gap')
   const { body } = await call<ChatWithMessages>('GET', path)
   t.equal(body.messages.length, 2)
   t.equal(standIn.callsOf('/api/chat').length, 1)

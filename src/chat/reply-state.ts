@@ -29,6 +29,8 @@ export interface Outcome {
   status: EndStatus
   usage?: Usage
   error?: MessageFault
+  /** When it ended, by which the end that a caller stores is known; left out: now. */
+  completedAt?: Date
   /** What the reply has in the end; left out: what is stored. */
   text?: { content: string; thinking: string }
 }
@@ -113,7 +115,7 @@ export class ReplyState {
       { status: endsFrom[outcome.status], epoch: row.epoch, ...(owner !== undefined && { owner }) },
       {
         status: outcome.status,
-        completedAt: new Date(),
+        completedAt: outcome.completedAt ?? new Date(),
         owner: null,
         leaseUntil: null,
         ...(outcome.text && textChange(outcome.text)),

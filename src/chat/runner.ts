@@ -15,8 +15,8 @@ import type { Outcome, ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
 import type { Windows } from './windows.js'
 
-/** Between tries to store a reply's end, in milliseconds. */
-const endRetryMs = { first: 100, longest: 2000 }
+/** Between tries while the store is away, in milliseconds. */
+const storeRetryMs = { first: 100, longest: 2000 }
 
 /** A reply that grows beyond this, in UTF-16 units, is ended. */
 const maxReplyUnits = 4_000_000
@@ -53,7 +53,7 @@ export class Runner {
     const { state, hub, log } = this.parts
     let outcome: Outcome
     try {
-      const begun = await state.begin(reply.row)
+      const begun = await this.#fromStore(reply, () => state.begin(reply.row))
       if (!begun) return reply.finish(undefined)
       reply.begin(begun)
       hub.toChat(reply.chatId, 'message-start', presentStart(begun))
@@ -100,9 +100,13 @@ export class Runner {
     const { state, hub, flusher, log } = this.parts
     reply.isEnding = true
     const text = { content: reply.text.whole, thinking: reply.thinking.whole }
-    for (let retryMs = endRetryMs.first; ; retryMs = Math.min(retryMs * 2, endRetryMs.longest)) {
+    const completedAt = new Date()
+    for (let retryMs = storeRetryMs.first; ; retryMs = nextRetryMs(retryMs)) {
       try {
-        const ended = await state.end(reply.row, { ...outcome, text }, state.owner)
+        const end = { ...outcome, completedAt, text }
+        const ended =
+          (await state.end(reply.row, end, state.owner)) ??
+          (retryMs > storeRetryMs.first ? await this.#storedEnd(reply, completedAt) : undefined)
         if (ended) {
           flusher.announce(reply)
           hub.toChat(reply.chatId, 'message', presentMessage(ended))
@@ -117,6 +121,29 @@ export class Runner {
         // Who comes next finds the checkpoint.
         if (reply.isGivenUp) return this.#forget(reply)
         await delay(retryMs, undefined, { ref: false })
+      }
+    }
+  }
+
+  /** The record, where it is this very end that is stored: its answer was lost. */
+  async #storedEnd({ row }: LiveReply, completedAt: Date): Promise<MessageRow | undefined> {
+    const stored = await this.parts.store.findMessage(row.userId, row.chatId, row.id)
+    const isOwn = stored?.completedAt?.getTime() === completedAt.getTime()
+    return isOwn && stored.epoch === row.epoch ? stored : undefined
+  }
+
+  /**
+   * What a reply needs of the store before it can run. A reply that was accepted does not fail
+   * because the store is away: it is asked until it answers, or the reply is interrupted.
+   */
+  async #fromStore<T>(reply: LiveReply, ask: () => Promise<T>): Promise<T> {
+    for (let retryMs = storeRetryMs.first; ; retryMs = nextRetryMs(retryMs)) {
+      try {
+        return await ask()
+      } catch (error) {
+        const isAway = error instanceof AppError && error.code === 'STORE_UNAVAILABLE'
+        if (!isAway || reply.signal.aborted) throw error
+        await unlessAborted(delay(retryMs, undefined, { ref: false }), reply.signal)
       }
     }
   }
@@ -137,10 +164,12 @@ export class Runner {
   async #generate(reply: LiveReply): Promise<Usage> {
     const { catalogue, client, estimate, known, windows } = this.parts
     const model = await unlessAborted(catalogue.find(reply.row.model), reply.signal)
-    const { chat, message } = await this.#question(reply.row)
+    const { chat, message } = await this.#fromStore(reply, () => this.#question(reply.row))
     const options = reply.row.options ?? {}
     const window = windows.of(model, options)
-    const prompt = await fitContext(this.parts.store, chat, message, window, estimate)
+    const prompt = await this.#fromStore(reply, () =>
+      fitContext(this.parts.store, chat, message, window, estimate),
+    )
     const sent = {
       contextLength: window.contextLength,
       messagesSent: prompt.messages.length,
@@ -207,6 +236,8 @@ export class Runner {
     return { chat, message }
   }
 }
+
+const nextRetryMs = (ms: number) => Math.min(ms * 2, storeRetryMs.longest)
 
 function usageOf(result: ChatResult): Partial<Usage> {
   const { doneReason: _, ...usage } = result

@@ -77,7 +77,7 @@ export class Takeover {
     if (!text || this.#closed) return undefined
     const claimed = await this.state.claim(row, text)
     if (!claimed) return undefined
-    await this.streamLog?.close(row.id, row.epoch)
+    if (claimed.epoch > row.epoch) await this.streamLog?.close(row.id, row.epoch)
     this.log.info(
       { replyId: row.id, epoch: claimed.epoch, offset: text.content.length },
       'reply taken over',

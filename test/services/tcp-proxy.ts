@@ -18,15 +18,24 @@ export async function startTcpProxy(t: Teardown, target: string) {
   const { hostname, port } = new URL(target)
   const pairs = new Set<readonly [Socket, Socket]>()
   let fault: Fault | undefined
+  let lost: { text: string; passed: () => void } | undefined
 
   const server = createServer((client) => {
     if (fault === 'cut') return client.destroy()
     const service = connect(Number(port), hostname)
     const pair = [client, service] as const
     pairs.add(pair)
-    client.on('data', (data) => service.write(data))
+    let isLost = false
+    client.on('data', (data) => {
+      if (lost && data.includes(lost.text)) {
+        isLost = true
+        lost.passed()
+        lost = undefined
+      }
+      service.write(data)
+    })
     service.on('data', (data) => {
-      if (fault === 'deaf') client.destroy()
+      if (fault === 'deaf' || isLost) client.destroy()
       else client.write(data)
     })
     for (const [socket, other] of [pair, [service, client] as const]) {
@@ -58,6 +67,12 @@ export async function startTcpProxy(t: Teardown, target: string) {
       fault = kind
       if (kind === 'cut') cutAll()
       if (kind === 'silent') for (const socket of [...pairs].flat()) socket.pause()
+    },
+    /** The answer to the next request that contains the text is lost, and its connection closed. */
+    async loseAnswerTo(text: string): Promise<void> {
+      await new Promise<void>((passed) => {
+        lost = { text, passed }
+      })
     },
     repair() {
       fault = undefined

@@ -51,7 +51,7 @@ export class ArenaChat {
   /** Sends a message that cannot be refused, without hearing its reply. */
   async begin(
     content: string,
-    key?: string,
+    key = `key-${this.arena.trial.serial()}`,
   ): Promise<Entry & { messageId: string; replyId: string }> {
     const entry = this.ledger.plan(content, key)
     const sent = await this.send(entry, pick(this.arena.random, ['async', 'socket']))
@@ -127,7 +127,8 @@ export class ArenaChat {
     )
     for (const { content, key } of entries) {
       // A message whose record had come back would be found by its key.
-      const sent = await caller.send(this.arena.anyWay(), { chatId: this.id, content, key })
+      const name = key ?? `key-${trial.serial()}`
+      const sent = await caller.send(this.arena.anyWay(), { chatId: this.id, content, key: name })
       const code = sent.refused?.code
       this.arena.trial.check(code === 'CHAT_NOT_FOUND', 'a deleted chat took a message', { sent })
     }

@@ -73,7 +73,7 @@ export class Arena {
   }
 
   ask(event: string, payload: object) {
-    return this.caller.socket.timeout(30_000).emitWithAck(event, payload)
+    return this.caller.ask(event, payload)
   }
 
   /** A prompt like no other, whose reply takes about so many milliseconds. */

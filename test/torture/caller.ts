@@ -43,6 +43,9 @@ interface Reading {
   fetchLike?: FetchLike
 }
 
+/** The code of the one refusal after which a client asks the same again. */
+export const storeAway = 'STORE_UNAVAILABLE'
+const againMs = 100
 const ackMs = 30_000
 /** For a socket to find a server that is killed again and again. */
 const connectMs = 120_000
@@ -56,7 +59,9 @@ export function isDisconnection(error: unknown): boolean {
 
 /** A user with devices; their requests end with the trial. */
 export class Caller {
-  readonly call: ReturnType<typeof api>
+  /** How often it was told to ask again, as the database was away. */
+  retries = 0
+  readonly #call: ReturnType<typeof api>
   #socket: Socket | undefined
 
   private constructor(
@@ -64,11 +69,35 @@ export class Caller {
     readonly url: string,
     readonly token: string,
   ) {
-    this.call = api(url, token)
+    this.#call = api(url, token)
   }
 
   static async register(trial: Trial, url: string): Promise<Caller> {
-    return new Caller(trial, url, (await register(url)).token)
+    for (;;) {
+      try {
+        return new Caller(trial, url, (await register(url)).token)
+      } catch (error) {
+        if (!(error instanceof Error && error.message.includes(storeAway))) throw error
+        await trial.pause(againMs)
+      }
+    }
+  }
+
+  /** One request; asked again, as a client is told to, while the database is away. */
+  readonly call: ReturnType<typeof api> = async <T>(
+    ...request: Parameters<ReturnType<typeof api>>
+  ) => {
+    for (;;) {
+      const answer = await this.#call<T>(...request)
+      if ((answer.body as ApiError | undefined)?.code !== storeAway) return answer
+      await this.#pauseAgain()
+    }
+  }
+
+  async #pauseAgain(): Promise<void> {
+    this.retries += 1
+    this.trial.count('told to retry')
+    await this.trial.pause(againMs)
   }
 
   async newChat(): Promise<string> {
@@ -101,12 +130,22 @@ export class Caller {
       reconnectionDelayMax: 100,
       timeout: 5000,
     })
-    socket.on('connect_error', (error: Error & { data?: unknown }) => {
-      // Only a server's own refusal has data.
-      if (error.data) this.trial.wrong('a socket was refused', { data: error.data })
+    socket.on('connect_error', (error: Error & { data?: ApiError }) => {
+      // Only a server's own refusal has data; after one, Socket.io leaves trying to the client.
+      if (error.data?.code === storeAway) setTimeout(() => socket.connect(), againMs)
+      else if (error.data) this.trial.wrong('a socket was refused', { data: error.data })
     })
     this.trial.teardown(() => socket.disconnect())
     return socket
+  }
+
+  /** Asks over the user's own socket, until the database is there. */
+  async ask(event: string, payload: object) {
+    for (;;) {
+      const answer = await this.socket.timeout(ackMs).emitWithAck(event, payload)
+      if (answer.ok || answer.error.code !== storeAway) return answer
+      await this.#pauseAgain()
+    }
   }
 
   /** The socket that this user's own events go over. */
@@ -115,8 +154,19 @@ export class Caller {
     return this.#socket
   }
 
-  /** One try. @throws what `isDisconnection` knows when the server goes away meanwhile. */
+  /**
+   * One try, or as many as it takes while the database is away, where the message has a key.
+   * @throws what `isDisconnection` knows when the server goes away meanwhile.
+   */
   async send(way: Way, sending: Sending): Promise<Sent> {
+    for (;;) {
+      const sent = await this.#send(way, sending)
+      if (sent.refused?.code !== storeAway || sending.key === undefined) return sent
+      await this.#pauseAgain()
+    }
+  }
+
+  async #send(way: Way, sending: Sending): Promise<Sent> {
     switch (way) {
       case 'async':
         return turnOf(await this.#post(sending, { prefer: 'respond-async' }))
@@ -132,7 +182,7 @@ export class Caller {
   #post({ chatId, key, ...input }: Sending, headers: Record<string, string>) {
     const path = `/api/ai/chats/${chatId}/messages`
     const named = key === undefined ? headers : { ...headers, 'idempotency-key': key }
-    return this.call<Turn & ApiError>('POST', path, input, named)
+    return this.#call<Turn & ApiError>('POST', path, input, named)
   }
 
   async #sendOverSocket({ key, ...input }: Sending): Promise<Sent> {

@@ -4,7 +4,7 @@ import { ChatStream } from '../../web/stream.js'
 import type { StandInCall } from '../services/ollama-stand-in.js'
 import { standInReply } from '../services/ollama-stand-in.js'
 import type { Random } from '../web/model-reply.js'
-import { type Caller, isDisconnection, ways } from './caller.js'
+import { type Caller, isDisconnection, storeAway, ways } from './caller.js'
 import { type Entry, Ledger } from './ledger.js'
 import { between, pick, type Trial } from './trial.js'
 
@@ -85,7 +85,7 @@ export class Conversation {
         // The reply, of which this way tells alone, ended so.
         const { refused } = sent
         const toldOfReply = way === 'whole' && refused.code === 'REPLY_INTERRUPTED'
-        const toldToRetry = refused.code === 'SHUTTING_DOWN'
+        const toldToRetry = refused.code === 'SHUTTING_DOWN' || refused.code === storeAway
         const rightly = toldOfReply || toldToRetry
         this.trial.check(rightly, 'a message was refused', { way, content, refused })
         if (toldToRetry) await this.#again()

@@ -62,8 +62,9 @@ async function converse(
       [300_000, 0],
     ])
     const content = `n=${trial.serial()} len=${length} rate=${rate} think=${random.upTo(400)}`
-    const entry = ledger.plan(content)
-    const sent = await caller.send('async', { chatId, content })
+    const key = `key-${trial.serial()}`
+    const entry = ledger.plan(content, key)
+    const sent = await caller.send('async', { chatId, content, key })
     trial.check(!sent.refused, 'a message was refused', { sent })
     ledger.acknowledge(entry, sent)
     const { replyId } = sent

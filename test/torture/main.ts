@@ -2,27 +2,39 @@
  * The proofs at any length: `npm run torture -- --kills 1000 --seed 7`. Ends with 0 when nothing was
  * wrong, with 1 at the first thing that was, leaving its evidence, and with 2 for a bad command line.
  */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { disconnects } from './disconnects.js'
 import { kills } from './kills.js'
 import { modelFaults } from './model-faults.js'
 import { races } from './races.js'
+import { rollingRestarts } from './rolling-restarts.js'
+import { overOwnDatabase, overShakyServices } from './shaky-services.js'
 import { figuresLine, Trial } from './trial.js'
 
-const programs = { kills, disconnects, races, faults: modelFaults }
-/** How often each is done when the command line says nothing of it. */
-const defaults = { kills: 50, disconnects: 2000, races: 500, faults: 500 }
+/** Each program, how often it is done when the command line says nothing of it, and over what. */
+const programs = {
+  kills: { program: kills, byDefault: 50, over: overShakyServices },
+  disconnects: { program: disconnects, byDefault: 2000, over: overShakyServices },
+  races: { program: races, byDefault: 500, over: overShakyServices },
+  faults: { program: modelFaults, byDefault: 500, over: overOwnDatabase },
+  restarts: { program: rollingRestarts, byDefault: 30, over: overOwnDatabase },
+}
 type Name = keyof typeof programs
 
 const names = Object.keys(programs) as Name[]
 const help = `npm run torture -- [options]
 
-${names.map((name) => `  ${`--${name} N`.padEnd(18)}by default ${defaults[name]}`).join('\n')}
+${names.map((name) => `  ${`--${name} N`.padEnd(18)}by default ${programs[name].byDefault}`).join('\n')}
+  --services        over MongoDB and Redis, which fail at random moments meanwhile (not under
+                    faults and restarts); they are started, unless MONGODB_URI and REDIS_URL name them
   --seed S          repeats the random choices of a run
   --help
 
 With one of the first given, the others are not done unless they are given too.
-MONGODB_URI and REDIS_URL are handed to the servers.`
+Restarts are of three servers as one system, and need --services.`
 
 function refuse(why: string): never {
   console.error(`${why.replace(/\s+/g, ' ')} See --help.`)
@@ -31,6 +43,7 @@ function refuse(why: string): never {
 
 function commandLine() {
   const number = { type: 'string' } as const
+  const flag = { type: 'boolean' } as const
   try {
     return parseArgs({
       options: {
@@ -38,8 +51,10 @@ function commandLine() {
         disconnects: number,
         races: number,
         faults: number,
+        restarts: number,
+        services: flag,
         seed: number,
-        help: { type: 'boolean' },
+        help: flag,
       },
     }).values
   } catch (error) {
@@ -63,20 +78,41 @@ function wholeNumber(name: 'seed' | Name, otherwise: number): number {
 const seed = wholeNumber('seed', Math.floor(Math.random() * 1e9))
 const someGiven = names.some((name) => values[name] !== undefined)
 const counts = names.map(
-  (name) => [name, wholeNumber(name, someGiven ? 0 : defaults[name])] as const,
+  (name) => [name, wholeNumber(name, someGiven ? 0 : programs[name].byDefault)] as const,
 )
-const { MONGODB_URI, REDIS_URL } = process.env
-const settings = { ...(MONGODB_URI && { MONGODB_URI }), ...(REDIS_URL && { REDIS_URL }) }
+if (values.restarts !== undefined && !values.services) refuse('--restarts needs --services.')
 
+/** This command once more, with the real services started around it. */
+async function runWithServices(): Promise<never> {
+  const services = join(import.meta.dirname, '../../../test/services/services.sh')
+  const child = spawn(services, ['run', process.execPath, ...process.argv.slice(1)], {
+    stdio: 'inherit',
+  })
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal))
+  const [status] = await once(child, 'exit')
+  process.exit(status ?? 1)
+}
+
+async function run(name: Name, count: number): Promise<void> {
+  const { program, over } = programs[name]
+  const { MONGODB_URI = '', REDIS_URL = '' } = process.env
+  const services = { MONGODB_URI, REDIS_URL }
+  const startedAt = Date.now()
+  const report = (line: string) => console.log(`${name}: ${line}`)
+  const figures = values.services
+    ? await Trial.run(over(program, services), count, seed, {}, report)
+    : await Trial.run(program, count, seed, {}, report)
+  const seconds = Math.round((Date.now() - startedAt) / 1000)
+  console.log(`${name}: nothing was wrong in ${seconds} s: ${figuresLine(figures)}`)
+}
+
+const { MONGODB_URI, REDIS_URL } = process.env
+if (values.services && !(MONGODB_URI && REDIS_URL)) await runWithServices()
 console.log(`seed ${seed}`)
 try {
   for (const [name, count] of counts) {
-    if (count === 0) continue
-    const startedAt = Date.now()
-    const report = (line: string) => console.log(`${name}: ${line}`)
-    const figures = await Trial.run(programs[name], count, seed, settings, report)
-    const seconds = Math.round((Date.now() - startedAt) / 1000)
-    console.log(`${name}: nothing was wrong in ${seconds} s: ${figuresLine(figures)}`)
+    const isPossible = name !== 'restarts' || values.services
+    if (count > 0 && isPossible) await run(name, count)
   }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)

@@ -85,7 +85,7 @@ export class SocketReader {
     const { trial, chatId } = this
     const offset = this.#random.upTo(entry.said.length + 10)
     const answer = await this.#ask({ chatId, messageId, epoch: 1, offset })
-    if (!answer) return
+    if (!answer || (!answer.ok && answer.error.retryable)) return
     this.trial.check(answer.ok, 'a join was refused', { answer })
     const active = answer.active.find((one) => one.messageId === messageId)
     this.trial.check(active !== undefined, 'the reply that was asked for was not answered', {

@@ -7,6 +7,7 @@ import { kills } from './kills.js'
 import { modelFaults } from './model-faults.js'
 import { scenarios } from './race-scenarios.js'
 import { races } from './races.js'
+import { overShakyServices } from './shaky-services.js'
 import { figuresLine, Trial } from './trial.js'
 
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
@@ -28,21 +29,40 @@ for (const [program, count] of [
   })
 }
 
+if (!MONGODB_URI || !REDIS_URL) {
+  t.test('failing services', { skip: 'MONGODB_URI or REDIS_URL is not set' }, async () => {})
+} else {
+  for (const [program, count] of [
+    [kills, 3],
+    [disconnects, 200],
+    [races, 3 * scenarios.length],
+  ] as const) {
+    t.test(`${program.name}: ${count} of them while MongoDB and Redis fail`, async (t) => {
+      const shaken = overShakyServices(program, { MONGODB_URI, REDIS_URL })
+      const figures = await Trial.run(shaken, count, seed)
+      t.comment(figuresLine(figures))
+      t.ok(figures.complete, 'replies came to their end')
+    })
+  }
+}
+
 t.test(
   'the command line: help, and one line with status 2 for what it does not know',
   async (t) => {
     const run = (...args: string[]) =>
       promisify(execFile)(process.execPath, [join(import.meta.dirname, 'main.js'), ...args])
     const { stdout } = await run('--help')
-    for (const name of ['kills', 'disconnects', 'races', 'faults', 'seed']) {
+    for (const name of ['kills', 'disconnects', 'races', 'faults', 'restarts', 'seed']) {
       t.match(stdout, `--${name} `)
     }
+    t.match(stdout, '--services ')
     for (const wrong of [
       ['--nope'],
       ['kills'],
       ['--kills'],
       ['--kills', 'many'],
       ['--seed', '-1'],
+      ['--restarts', '3'],
     ]) {
       await t.rejects(run(...wrong), { code: 2, stdout: '', stderr: /^[^\n]+\n$/ }, wrong.join(' '))
     }

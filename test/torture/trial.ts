@@ -25,6 +25,8 @@ class Wrong extends Error {
 export class Trial {
   readonly random: Random
   readonly figures: Record<string, number> = {}
+  /** Whether the database is away at times, which servers then log as errors. */
+  storeFails = false
   readonly #controller = new AbortController()
   readonly #logs = new Map<string, string[]>()
   readonly #ends: (() => unknown)[] = []

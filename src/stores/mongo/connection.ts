@@ -1,5 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { MongoClient, MongoNetworkError, MongoServerSelectionError } from 'mongodb'
+import {
+  MongoClient,
+  MongoCompatibilityError,
+  MongoNetworkError,
+  MongoServerSelectionError,
+} from 'mongodb'
 
 /** What a URI does not say: a server that is away is noticed within the store's own time limit. */
 const defaults = {
@@ -29,6 +34,9 @@ export async function connectMongo(uri: string, timeoutMs: number): Promise<Mong
       } catch (error) {
         const isAway =
           error instanceof MongoServerSelectionError || error instanceof MongoNetworkError
+        // The driver refuses the oldest itself.
+        const reason = error instanceof MongoServerSelectionError ? error.cause : error
+        if (reason instanceof MongoCompatibilityError) throw tooOld(reason.message)
         if (!isAway || Date.now() + retryMs > deadline) throw error
         await delay(retryMs)
       }
@@ -53,5 +61,8 @@ async function refuseOld(client: MongoClient): Promise<void> {
   const [major = 0, minor = 0] = String(version).split('.').map(Number)
   const [wantedMajor, wantedMinor] = oldestSupported
   if (major > wantedMajor || (major === wantedMajor && minor >= wantedMinor)) return
-  throw new Error(`it is version ${version}, and ${oldestSupported.join('.')} or later is wanted`)
+  throw tooOld(`it is version ${version}`)
 }
+
+const tooOld = (what: string) =>
+  new Error(`${what}, and ${oldestSupported.join('.')} or later is wanted`)

@@ -1,4 +1,4 @@
-import { MongoError, MongoServerError } from 'mongodb'
+import { MongoBulkWriteError, MongoError, MongoServerError } from 'mongodb'
 import { AppError } from '../../errors.js'
 
 /** What a server says that is stepping down, shutting down, overloaded or cut off. */
@@ -16,6 +16,10 @@ export function isDuplicate(error: unknown): boolean {
 
 /** Whether the server could not be asked, so that what was asked may or may not have been done. */
 export function isUnavailable(error: unknown): boolean {
+  // A bulk write wraps what its connection threw as if the server had said it.
+  if (error instanceof MongoBulkWriteError && error.errorResponse instanceof Error) {
+    return isUnavailable(error.errorResponse)
+  }
   if (error instanceof MongoServerError) return unavailableCodes.has(Number(error.code))
   return error instanceof MongoError || isSocketError(error)
 }
