@@ -81,6 +81,9 @@ export function createStreamLog(
 
     async close(messageId, epoch) {
       const { key, endedTtlMs } = streamLogKey(messageId, epoch)
+      // Who hands a reply over closes its log, and so does who takes it over.
+      const newest = await run(() => client.xrevrange(key, '+', '-', 'COUNT', 1))
+      if (newest?.[0]?.[0] === terminalId) return
       await run(() => client.xadd(key, terminalId, 'end', '1'))
       await run(() => client.pexpire(key, endedTtlMs))
     },
