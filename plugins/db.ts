@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
-import type { MongoClient } from 'mongodb'
 import { Histogram } from 'prom-client'
 import { holdDataDir, keptSecret } from '../src/stores/data-dir.js'
+import type { MongoConnection } from '../src/stores/mongo/connection.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
 import { timedStore } from '../src/stores/timed.js'
@@ -60,14 +60,14 @@ export default fp(
     }
 
     /** The client is closed with the store, or at once where the store cannot be used. */
-    async function openMongoStore(client: MongoClient, uri: string): Promise<Store> {
+    async function openMongoStore({ client, close }: MongoConnection, uri: string): Promise<Store> {
       try {
         const { default: fastifyMongodb } = await import('@fastify/mongodb')
         const { createMongoStore } = await import('../src/stores/mongo.js')
         await fastify.register(fastifyMongodb, { client })
-        return await createMongoStore(client.db(databaseOf(uri)), () => client.close(true))
+        return await createMongoStore(client.db(databaseOf(uri)), close)
       } catch (error) {
-        await client.close(true)
+        await close()
         throw error
       }
     }
@@ -78,8 +78,10 @@ export default fp(
       const { connectMongo } = await import('../src/stores/mongo/connection.js')
       try {
         // Within Fastify's own limit, so that the error that is told is this one.
-        const client = await connectMongo(uri, config.START_TIMEOUT_MS * 0.6)
-        const opened = await openMongoStore(client, uri)
+        const connection = await connectMongo(uri, config.START_TIMEOUT_MS * 0.6, () =>
+          log.warn('MongoDB’s driver hangs: connecting anew'),
+        )
+        const opened = await openMongoStore(connection, uri)
         log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
         return opened
       } catch (error) {

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import t, { type Test } from 'tap'
 import type { Chat, ChatWithMessages } from '../schemas/chats.js'
 import type { Turn } from '../schemas/messages.js'
+import { connectMongo } from '../src/stores/mongo/connection.js'
 import { api, outsideServices, register, startApp } from './services/app.js'
 import { ask, connect, record } from './services/client.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
@@ -14,6 +16,7 @@ if (process.env.MONGODB_URI) {
     t.test(`MongoDB ${fault}: 503, and running replies go on`, (t) => isAway(t, fault))
   }
   t.test('MongoDB cut after it applied a write: a retry makes no duplicate', retries)
+  t.test('a heartbeat that is never answered: the client is connected anew', revives)
   // Each write of a turn by a text that it alone contains.
   for (const [write, text] of [
     ['the message and its reply', 'fingerprint'],
@@ -116,4 +119,25 @@ async function loses(t: Test, text: string) {
   const { body } = await call<ChatWithMessages>('GET', path)
   t.equal(body.messages.length, 2)
   t.equal(standIn.callsOf('/api/chat').length, 1)
+}
+
+async function revives(t: Test) {
+  const uri = outsideServices(`stuck-${Date.now()}`).MONGODB_URI ?? ''
+  const proxy = await startTcpProxy(t, uri)
+  const limits = 'heartbeatFrequencyMS=500&connectTimeoutMS=300&serverSelectionTimeoutMS=300'
+  let stuck = 0
+  const { client, close } = await connectMongo(`${proxy.url}?${limits}`, 5000, () => {
+    stuck += 1
+    proxy.repair()
+  })
+  t.teardown(close)
+  const db = client.db()
+  proxy.fail('cut')
+  await t.rejects(db.command({ ping: 1 }))
+  const opened = once(client, 'open')
+  // What a monitor that hangs says last.
+  client.emit('serverHeartbeatStarted', { connectionId: 'a server', awaited: false } as never)
+  await opened
+  t.match(await db.command({ ping: 1 }), { ok: 1 }, 'the handle that was there before is of use')
+  t.equal(stuck, 1)
 }

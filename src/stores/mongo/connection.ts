@@ -5,6 +5,7 @@ import {
   MongoNetworkError,
   MongoServerSelectionError,
 } from 'mongodb'
+import { reviveStuckMonitor } from './stuck-monitor.js'
 
 /** What a URI does not say: a server that is away is noticed within the store's own time limit. */
 const defaults = {
@@ -18,12 +19,23 @@ const defaults = {
 const retryMs = 250
 const oldestSupported = [4, 4] as const
 
+/** A client, and how to close it. */
+export interface MongoConnection {
+  client: MongoClient
+  close: () => Promise<void>
+}
+
 /**
  * A client of a MongoDB that answers and is new enough; its caller closes it.
  * @param timeoutMs how long to wait for a server that is not there yet.
+ * @param onStuck called when the driver hangs and the client is connected anew.
  * @throws the driver's error, or one that names the version that is wanted.
  */
-export async function connectMongo(uri: string, timeoutMs: number): Promise<MongoClient> {
+export async function connectMongo(
+  uri: string,
+  timeoutMs: number,
+  onStuck: () => void,
+): Promise<MongoConnection> {
   const deadline = Date.now() + timeoutMs
   const client = new MongoClient(uri, unsaid(uri))
   try {
@@ -42,7 +54,14 @@ export async function connectMongo(uri: string, timeoutMs: number): Promise<Mong
       }
     }
     await refuseOld(client)
-    return client
+    const endWatch = reviveStuckMonitor(client, onStuck)
+    return {
+      client,
+      async close() {
+        endWatch()
+        await client.close(true)
+      },
+    }
   } catch (error) {
     await client.close(true)
     throw error

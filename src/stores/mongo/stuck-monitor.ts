@@ -1,0 +1,63 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { MongoClient } from 'mongodb'
+import { within } from '../../within.js'
+
+/** Beyond what the driver itself allows a heartbeat, in milliseconds. */
+const marginMs = 1000
+const retryMs = 250
+const closeMs = 2000
+
+/**
+ * Connects a client anew when the driver's monitor hangs. A connection that is closed in the moment
+ * in which a heartbeat is written to it has the driver (7.9.0, Connection.writeCommand) wait for
+ * ever for its socket to drain; a server that is back would stay unknown to it.
+ * @param onStuck called when a heartbeat is overdue, before the client is connected anew.
+ * @returns a function that ends the watch, after which the client is its caller's to close.
+ */
+export function reviveStuckMonitor(client: MongoClient, onStuck: () => void): () => void {
+  const { heartbeatFrequencyMS, connectTimeoutMS } = client.options
+  const limitMs = heartbeatFrequencyMS + connectTimeoutMS + marginMs
+  /** A timer for each server whose heartbeat is under way. */
+  const underWay = new Map<string, NodeJS.Timeout>()
+  let ended = false
+
+  client.on('serverHeartbeatStarted', ({ connectionId }) => {
+    answered(connectionId)
+    const timer = setTimeout(() => void revive(), limitMs).unref()
+    if (ended) clearTimeout(timer)
+    else underWay.set(connectionId, timer)
+  })
+  client.on('serverHeartbeatSucceeded', ({ connectionId }) => answered(connectionId))
+  client.on('serverHeartbeatFailed', ({ connectionId }) => answered(connectionId))
+  client.on('serverClosed', ({ address }) => answered(address))
+
+  function answered(address: string): void {
+    clearTimeout(underWay.get(address))
+    underWay.delete(address)
+  }
+
+  function forgetAll(): void {
+    for (const address of [...underWay.keys()]) answered(address)
+  }
+
+  async function revive(): Promise<void> {
+    forgetAll()
+    onStuck()
+    // Operations fail meanwhile, as they did before.
+    await within(client.close(true), closeMs)
+    while (!ended) {
+      try {
+        await client.connect()
+        break
+      } catch {
+        await delay(retryMs, undefined, { ref: false })
+      }
+    }
+    if (ended) await client.close(true)
+  }
+
+  return () => {
+    ended = true
+    forgetAll()
+  }
+}
