@@ -16,6 +16,15 @@ if (process.env.MONGODB_URI) {
     t.test(`MongoDB ${fault}: 503, and running replies go on`, (t) => isAway(t, fault))
   }
   t.test('MongoDB cut after it applied a write: a retry makes no duplicate', retries)
+  for (const [write, text] of [
+    ['its mark', 'deletedFrom'],
+    ['its messages', 'deletes'],
+    ['the chat', 'delete\0\x06\0\0\0chats'],
+  ] as const) {
+    t.test(`the answer to a deletion is lost, of ${write}: done and told once`, (t) =>
+      losesDeletion(t, text),
+    )
+  }
   t.test('a heartbeat that is never answered: the client is connected anew', revives)
   // Each write of a turn by a text that it alone contains.
   for (const [write, text] of [
@@ -140,4 +149,26 @@ async function revives(t: Test) {
   await opened
   t.match(await db.command({ ping: 1 }), { ok: 1 }, 'the handle that was there before is of use')
   t.equal(stuck, 1)
+}
+
+async function losesDeletion(t: Test, text: string) {
+  const { proxy, url, user, call, path, chatId } = await start(t, 'deletion')
+  const { body: turn } = await call<Turn>('POST', `${path}/messages`, { content: 'len=10' })
+  const socket = await connect(t, url, user.token)
+  let told = 0
+  socket.on('chat-deleted', (event: { chatId: string }) => {
+    if (event.chatId === chatId) told += 1
+  })
+  const lost = proxy.loseAnswerTo(text)
+  t.match(await call('DELETE', path), { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
+  await lost
+  const until = Date.now() + 15_000
+  let again = await call('DELETE', path)
+  while (again.status === 503 && Date.now() < until) again = await call('DELETE', path)
+  t.equal(again.status, 204)
+  t.equal((await call('GET', path)).status, 404)
+  t.equal((await call('GET', `${path}/messages/${turn.reply.id}/stream`)).status, 404)
+  t.equal((await call('DELETE', path)).status, 404)
+  await ask(socket, 'leave-chat', { chatId })
+  t.equal(told, 1)
 }

@@ -91,7 +91,7 @@ export class Accept {
       message: { ...common, id, role: 'user', content, status: 'complete', fingerprint },
       reply: {
         ...common,
-        id: derivedId('reply', id),
+        id: replyIdOf(id),
         role: 'assistant',
         content: '',
         status: 'queued',
@@ -103,6 +103,9 @@ export class Accept {
     }
   }
 }
+
+/** The id of the reply to a message. */
+export const replyIdOf = (messageId: string) => derivedId('reply', messageId)
 
 /** @throws AppError IDEMPOTENCY_KEY_REUSED when the key was used for something else. */
 function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint: string) {

@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
 import type { Cache } from '../cache/cache.js'
 import { chatListKey } from '../cache/keys.js'
@@ -9,6 +10,9 @@ import type { SendInput } from './accept.js'
 import type { Cursors } from './cursor.js'
 import type { Hub } from './hub.js'
 import { presentChat, presentMessage, presentSummary } from './present.js'
+
+/** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
+const maybeDeletedMs = 60_000
 
 interface Page {
   limit: number
@@ -26,6 +30,9 @@ interface Generations {
 
 /** A user's chats. Another's chat is answered exactly as one that does not exist. */
 export class Chats {
+  /** Chats of which the store never said whether it deleted them. */
+  readonly #maybeDeleted = new LRUCache<string, true>({ max: 1000, ttl: maybeDeletedMs })
+
   constructor(
     private readonly store: Store,
     private readonly cache: Cache,
@@ -105,13 +112,26 @@ export class Chats {
 
   /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
   async delete(userId: string, chatId: string): Promise<void> {
-    await this.find(userId, chatId)
-    await this.generations.stopChat(chatId)
-    const deleted = await this.store.deleteChat(userId, chatId)
-    if (!deleted) throw new AppError('CHAT_NOT_FOUND')
+    // One whose deletion an earlier call began is not found any more, and is finished.
+    if (await this.store.findChat(userId, chatId)) await this.generations.stopChat(chatId)
+    if (!(await this.#deleteStored(userId, chatId))) throw new AppError('CHAT_NOT_FOUND')
     this.generations.dropChat(chatId)
     await this.changed(userId)
     this.hub.toUser(userId, 'chat-deleted', { chatId })
+  }
+
+  /** @returns whether it was this call that deleted it, or an earlier one that never heard so. */
+  async #deleteStored(userId: string, chatId: string): Promise<boolean> {
+    const key = `${userId}:${chatId}`
+    try {
+      const deleted = await this.store.deleteChat(userId, chatId)
+      return this.#maybeDeleted.delete(key) || deleted
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') {
+        this.#maybeDeleted.set(key, true)
+      }
+      throw error
+    }
   }
 
   /** @throws AppError CHAT_NOT_FOUND. */

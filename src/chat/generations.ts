@@ -160,7 +160,7 @@ export class Generations {
       catalogue,
       shared?.streamLog,
       hub,
-      this.#held,
+      (id) => this.#held.has(id) || this.#unsure.hasReply(id),
       (reply) => this.#hold(reply),
       log,
     )

@@ -33,8 +33,8 @@ export class Takeover {
     private readonly catalogue: ModelCatalogue,
     private readonly streamLog: StreamLog | undefined,
     private readonly hub: Hub,
-    /** Those that this process holds, whose leases it renews itself. */
-    private readonly held: ReadonlyMap<string, LiveReply>,
+    /** Those that this process holds, or is about to: it renews their leases itself. */
+    private readonly isOwn: (messageId: string) => boolean,
     /** Called with a reply that this process has claimed. */
     private readonly onClaimed: (reply: LiveReply) => void,
     private readonly log: Log,
@@ -60,7 +60,7 @@ export class Takeover {
     const waiting = new Set<string>()
     for (const row of await this.store.findLapsedReplies(new Date(), perPass)) {
       if (this.#closed) return
-      if (this.held.has(row.id) || waiting.has(row.chatId)) continue
+      if (this.isOwn(row.id) || waiting.has(row.chatId)) continue
       // What one had to wait for, each of the others would.
       if (waiting.size > 0 && needsModel(row)) waiting.add(row.chatId)
       else if ((await this.#take(row)) === 'waits') waiting.add(row.chatId)

@@ -1,4 +1,5 @@
 import type { Store, StoredTurn } from '../stores/store.js'
+import { replyIdOf } from './accept.js'
 
 const lookEveryMs = 1000
 /** For how long, in milliseconds, a turn may yet turn out to be stored. */
@@ -11,6 +12,7 @@ const maxUnsure = 1000
  */
 export class UnsureTurns {
   readonly #until = new Map<string, { userId: string; until: number }>()
+  readonly #replies = new Set<string>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(
@@ -23,23 +25,35 @@ export class UnsureTurns {
   add(userId: string, messageId: string): void {
     if (this.#until.size >= maxUnsure) return
     this.#until.set(messageId, { userId, until: Date.now() + unsureMs })
+    this.#replies.add(replyIdOf(messageId))
     this.#timer ??= setInterval(() => void this.#look(), lookEveryMs).unref()
+  }
+
+  /** Whether it is a reply of such a turn, which is taken up here when it is found. */
+  hasReply(messageId: string): boolean {
+    return this.#replies.has(messageId)
   }
 
   close(): void {
     clearInterval(this.#timer)
     this.#until.clear()
+    this.#replies.clear()
   }
 
   async #look(): Promise<void> {
     for (const [messageId, { userId, until }] of this.#until) {
-      if (Date.now() > until) this.#until.delete(messageId)
+      if (Date.now() > until) this.#forget(messageId)
       // A store that is still away is asked again.
       const turn = await this.store.findTurn(userId, messageId).catch(() => undefined)
-      if (turn && this.#until.delete(messageId)) this.onStored(turn)
+      if (turn && this.#forget(messageId)) this.onStored(turn)
     }
     if (this.#until.size > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined
+  }
+
+  #forget(messageId: string): boolean {
+    this.#replies.delete(replyIdOf(messageId))
+    return this.#until.delete(messageId)
   }
 }
