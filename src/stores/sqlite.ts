@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { createAccounts } from './sqlite/accounts.js'
 import { createChats } from './sqlite/chats.js'
 import { Connection } from './sqlite/connection.js'
+import { GroupCommit } from './sqlite/group-commit.js'
 import { createMessages } from './sqlite/messages.js'
 import { migrate } from './sqlite/schema.js'
 import type { Store } from './store.js'
@@ -35,15 +36,17 @@ export function openSqliteStore(dataDir: string): Store {
 
 function storeOf(connection: Connection): Store {
   const answer = connection.reader<number>('SELECT 1')
+  const commits = new GroupCommit(connection)
   return {
     async ping() {
       answer()
     },
     async close() {
+      commits.flush()
       connection.close()
     },
     ...createAccounts(connection),
     ...createChats(connection),
-    ...createMessages(connection),
+    ...createMessages(connection, commits),
   }
 }

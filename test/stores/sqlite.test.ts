@@ -11,6 +11,28 @@ t.test('the contract', async (t) => {
   storeContract(t, async () => openSqliteStore(dir))
 })
 
+t.test('of writes that come together one that fails undoes itself alone', async (t) => {
+  const dir = t.testdir()
+  const [chat, other] = [aChat(), aChat()]
+  const store = openSqliteStore(dir)
+  await store.createChat(chat)
+  const turns = [aTurn(chat), aTurn(other), aTurn(chat)] as const
+  const [first, missing, second] = await Promise.allSettled(
+    turns.map((turn) => store.appendTurn(turn)),
+  )
+  t.match(missing, { status: 'rejected', reason: { code: 'CHAT_NOT_FOUND' } })
+  t.match(first, { status: 'fulfilled', value: { message: { seq: 1 }, created: true } })
+  t.match(second, { status: 'fulfilled', value: { message: { seq: 3 }, created: true } })
+  const last = store.appendTurn(aTurn(chat))
+  await store.close()
+  t.match(await last, { message: { seq: 5 } }, 'what waits is stored by the closing')
+  const again = openSqliteStore(dir)
+  t.teardown(() => again.close())
+  const seqs = (await again.listMessages(chat.id, 10)).map(({ seq }) => seq)
+  t.strictSame(seqs, [1, 2, 3, 4, 5, 6])
+  t.strictSame(await again.listMessages(other.id, 10), [])
+})
+
 t.test('what was stored is there after the store was opened again', async (t) => {
   const dir = t.testdir()
   const [user, chat] = [aUser(), aChat()]

@@ -2,6 +2,7 @@ import { AppError } from '../../errors.js'
 import type { MessageStore } from '../parts.js'
 import type { MessageRow, ReplyChange, ReplyCondition } from '../store.js'
 import type { Connection } from './connection.js'
+import type { GroupCommit } from './group-commit.js'
 import {
   givenOf,
   type MessageCells,
@@ -13,7 +14,7 @@ import {
 } from './message-cells.js'
 
 /** Messages: users' and replies. */
-export function createMessages(connection: Connection): MessageStore {
+export function createMessages(connection: Connection, commits: GroupCommit): MessageStore {
   const one = (where: string) =>
     connection.reader<MessageCells>(`SELECT ${messageJson} FROM messages WHERE ${where}`)
   // The aggregate takes the rows in the inner statement's order.
@@ -60,7 +61,7 @@ export function createMessages(connection: Connection): MessageStore {
 
   return {
     async appendTurn({ message, reply, title }) {
-      return connection.transaction(() => {
+      return commits.write(() => {
         const cells = byId(message.id)
         if (cells) {
           const stored = messageOf(cells)
@@ -110,7 +111,7 @@ export function createMessages(connection: Connection): MessageStore {
     },
 
     async updateReply(id, condition, change) {
-      return connection.transaction(() => {
+      return commits.write(() => {
         const cells = byId(id)
         const reply = cells && messageOf(cells)
         if (!reply || !holds(reply, condition)) return undefined
