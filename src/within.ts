@@ -1,15 +1,13 @@
-import { setTimeout as delay } from 'node:timers/promises'
-
 /** The promise's value, or undefined when it takes longer than `ms` milliseconds. */
 export async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
-  const done = new AbortController()
-  const { signal } = done
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(resolve, ms, undefined).unref()
+  })
   try {
-    // Aborted: the value was there first.
-    const late = delay(ms, undefined, { signal, ref: false }).catch(() => undefined)
     return await Promise.race([promise, late])
   } finally {
-    done.abort()
+    clearTimeout(timer)
   }
 }
 
