@@ -1,5 +1,6 @@
 import type { ServerEvents } from '../../schemas/events.js'
-import { type ChatServer, type ChatSocket, SharedEvents } from './chat-socket.js'
+import type { ChatServer, ChatSocket } from './chat-socket.js'
+import { EventSender } from './event-sender.js'
 import type { ChatEventName, HubListener, UserEventName } from './hub.js'
 import { Laggard, type LiveReplies } from './laggard.js'
 import type { OtherServers } from './other-servers.js'
@@ -20,16 +21,14 @@ export class Audience implements HubListener {
   readonly #laggards = new Map<string, Laggard>()
   /** What each socket has this server listen to, with the ways to stop. */
   readonly #listening = new Map<string, Map<string, Promise<() => void>>>()
-  readonly #events: SharedEvents
+  readonly #sender = new EventSender()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
     private readonly io: ChatServer,
     private readonly replies: LiveReplies,
     private readonly others: Pick<OtherServers, 'listenToChat' | 'listenToUser'>,
-  ) {
-    this.#events = new SharedEvents(io)
-  }
+  ) {}
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
@@ -100,12 +99,15 @@ export class Audience implements HubListener {
   #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
     const members = this.io.sockets.adapter.rooms.get(room)
     if (!members) return
-    // The event map's generics cannot be followed through a type parameter.
-    const local = this.io.local.to(room) as { emit(event: string, payload: unknown): boolean }
-    local.emit(event, payload)
-    for (const id of members) {
+    this.#sender.sendToAll(this.#socketsOf(members), event, payload, (socket) => {
+      if (Laggard.isBehind(socket)) this.#setAside(socket)
+    })
+  }
+
+  *#socketsOf(ids: ReadonlySet<string>): Generator<ChatSocket> {
+    for (const id of ids) {
       const socket = this.io.sockets.sockets.get(id)
-      if (socket && Laggard.isBehind(socket)) this.#setAside(socket)
+      if (socket) yield socket
     }
   }
 
@@ -116,7 +118,7 @@ export class Audience implements HubListener {
     }
     for (const chatId of chats) void socket.leave(chatRoom(chatId))
     void socket.leave(userRoom(socket.data.userId))
-    this.#laggards.set(socket.id, new Laggard(socket, chats, this.replies, this.#events))
+    this.#laggards.set(socket.id, new Laggard(socket, chats, this.replies, this.#sender))
     this.#pump ??= setInterval(() => this.#serveLaggards(), pumpEveryMs).unref()
   }
 

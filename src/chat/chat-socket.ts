@@ -1,3 +1,4 @@
+import type { Socket as TcpSocket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { DefaultEventsMap, Server, Socket } from 'socket.io'
 import type { ServerEvents } from '../../schemas/events.js'
@@ -14,59 +15,40 @@ export type ChatSocket = Socket<DefaultEventsMap, Listeners, DefaultEventsMap, S
 
 /** What engine.io's types leave out of a connection, whose transport may be a WebSocket. */
 interface Connection {
+  readyState: string
+  upgrading: boolean
   close(discard?: boolean): void
   writeBuffer: readonly { data?: { length: number } }[]
   transport: {
+    name: string
     writable: boolean
-    socket?: { bufferedAmount?: number; readyState?: number; terminate?: () => void }
+    socket?: {
+      bufferedAmount?: number
+      readyState?: number
+      terminate?: () => void
+      /** The TCP connection beneath. */
+      _socket?: TcpSocket
+    }
   }
 }
 
 const connectionOf = (socket: ChatSocket) => socket.conn as unknown as Connection
 
-/** What socket.io keeps to itself of how it sends one event to many. */
-interface Encoder {
-  _encode(packet: object, options: EncodingOptions): readonly string[]
-}
-interface EncodingOptions {
-  preEncoded: true
-  /** Set by `_encode`: the frame of a WebSocket. */
-  wsPreEncodedFrame?: Buffer[]
-}
-interface Client {
-  writeToEngine(packets: readonly string[], options: EncodingOptions): void
-}
-
 /** How often closing connections are looked at, in milliseconds. */
 const closeCheckMs = 10
 
-/** A WebSocket's state when it is closed. */
+/** A WebSocket's states. */
+const openState = 1
 const closedState = 3
-/** Socket.io's number of an event. */
-const eventPacket = 2
 
-/**
- * Sends events to one socket after the other, each payload encoded once: a record of a megabyte
- * that a thousand sockets do not read is then one megabyte.
- */
-export class SharedEvents {
-  readonly #encoded = new WeakMap<object, [packets: readonly string[], options: EncodingOptions]>()
-
-  constructor(private readonly io: ChatServer) {}
-
-  /** @param payload of this event only; not to be changed any more. */
-  send(socket: ChatSocket, event: string, payload: object): void {
-    let encoded = this.#encoded.get(payload)
-    if (!encoded) {
-      const options: EncodingOptions = { preEncoded: true }
-      const packet = { type: eventPacket, data: [event, payload], nsp: this.io.sockets.name }
-      encoded = [(this.io.sockets.adapter as unknown as Encoder)._encode(packet, options), options]
-      this.#encoded.set(payload, encoded)
-    }
-    ;(socket.client as unknown as Client).writeToEngine(...encoded)
-  }
+/** The TCP connection of a socket that speaks WebSocket, if nothing waits to be written to it. */
+export function idleConnectionOf(socket: ChatSocket): TcpSocket | undefined {
+  const { readyState, upgrading, writeBuffer, transport } = connectionOf(socket)
+  if (readyState !== 'open' || upgrading || writeBuffer.length > 0) return undefined
+  if (transport.name !== 'websocket' || transport.socket?.readyState !== openState) return undefined
+  const connection = transport.socket._socket
+  return connection?.writableLength === 0 ? connection : undefined
 }
-
 /** What waits for a socket to read it, in packets and in bytes. */
 export function backlogOf(socket: ChatSocket) {
   const { writeBuffer, transport } = connectionOf(socket)

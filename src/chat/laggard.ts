@@ -1,6 +1,7 @@
 import type { ServerEvents } from '../../schemas/events.js'
 import type { MessageChunk } from '../../schemas/messages.js'
-import { backlogOf, type ChatSocket, cutOff, type SharedEvents } from './chat-socket.js'
+import { backlogOf, type ChatSocket, cutOff } from './chat-socket.js'
+import type { EventSender } from './event-sender.js'
 import type { ChatEventName } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
@@ -39,7 +40,7 @@ export class Laggard {
     readonly socket: ChatSocket,
     chats: readonly string[],
     private readonly replies: LiveReplies,
-    private readonly events: SharedEvents,
+    private readonly sender: EventSender,
   ) {
     this.#chats = new Set(chats)
     // All that was announced until now is in the socket's own queue.
@@ -151,7 +152,7 @@ export class Laggard {
   }
 
   #emit(event: keyof ServerEvents, payload: object): void {
-    this.events.send(this.socket, event, payload)
+    this.sender.send(this.socket, event, payload)
   }
 }
 

@@ -13,7 +13,7 @@ export interface ChatTimeouts {
   idleTimeoutMs: number
 }
 
-/** Hears what one read from the network brought; either may be empty, not both. */
+/** Hears what one line brought; either may be empty, not both. */
 export type OnDelta = (content: string, thinking: string) => void
 
 type Phase = 'connecting' | 'waiting' | 'streaming'
@@ -49,9 +49,6 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #deadline = 0
   #timer: NodeJS.Timeout | undefined
   #lastLook: NodeJS.Immediate | undefined
-  #content = ''
-  #thinking = ''
-  #flushing = false
   /** Whether the answer's headers came and were good. */
   #answered = false
   #refused: Refused | undefined
@@ -130,9 +127,6 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #takeLine(line: string) {
     if (this.#settled) return
     const { content, thinking, result } = parseChatLine(line)
-    this.#content += content
-    this.#thinking += thinking
-    if (result) return this.#finish(result)
     if (this.#phase === 'waiting') {
       this.#phase = 'streaming'
       this.#expectWithin(this.#timeouts.idleTimeoutMs)
@@ -140,25 +134,8 @@ export class ChatCall implements Dispatcher.DispatchHandler {
       // The timer is left alone: when it fires it looks at the deadline.
       this.#deadline = performance.now() + this.#timeouts.idleTimeoutMs
     }
-    // Ollama sends each line as an HTTP chunk of its own. All those of one read come within this
-    // tick, so they are told together after it.
-    if (this.#flushing) return
-    this.#flushing = true
-    process.nextTick(this.#flush)
-  }
-
-  #flush = () => {
-    this.#flushing = false
-    if (this.#settled || (this.#content === '' && this.#thinking === '')) return
-    const content = this.#content
-    const thinking = this.#thinking
-    this.#content = ''
-    this.#thinking = ''
-    try {
-      this.#onDelta(content, thinking)
-    } catch (error) {
-      this.#fail(error)
-    }
+    if (content !== '' || thinking !== '') this.#onDelta(content, thinking)
+    if (result) this.#finish(result)
   }
 
   #takeErrorBody(refused: Refused, chunk: Buffer) {
@@ -173,14 +150,12 @@ export class ChatCall implements Dispatcher.DispatchHandler {
 
   /** The rest of the body is waited for a moment, so that the connection can be used again. */
   #finish(result: ChatResult) {
-    this.#flush()
     if (!this.#settle()) return
     this.#resolve(result)
     this.#expectWithin(drainMs)
   }
 
   #fail(error: unknown) {
-    this.#flush()
     if (!this.#settle()) return
     this.#reject(error)
     this.#disconnect()

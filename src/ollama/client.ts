@@ -23,8 +23,8 @@ export interface ChatRequest {
 
 export interface OllamaClient {
   /**
-   * Streams one reply. `onDelta` is called once for each read from the network and never after this
-   * settles; what it throws ends the call.
+   * Streams one reply. `onDelta` is called once for each line that has text and never after this settles;
+   * what it throws ends the call.
    * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
    * MODEL_TIMEOUT, MODEL_CUT, MODEL_BAD_RESPONSE, SHUTTING_DOWN. The connection is closed by then.
    */
