@@ -3,21 +3,21 @@ import type { LiveReply } from './live-reply.js'
 
 /**
  * The tick of the whole process, in milliseconds: how long text may wait to share a frame, and its
- * system call, with what follows. It is so many times what announcing takes, so that a server with
- * little to do tells each token at once, and a busy one spends no more than a fiftieth on telling.
+ * system call, with what follows. It is so many times what a flush takes: a server with little to
+ * do tells each token almost at once, and a busy one has ten frames a second of each reply.
  */
-const tick = { shortestMs: 10, longestMs: 100, timesFlush: 50 }
+const tick = { shortestMs: 10, longestMs: 100, timesFlush: 25 }
 /** The weight of the newest flush in what a flush is taken to cost: one slow one says little. */
 const newest = 0.25
 
 /**
- * Announces what running replies have got: a reply's first token at once, then everything of all
- * replies once a tick.
+ * Reads and announces what running replies have got: a reply's first token at once, then everything
+ * of all replies once a tick.
  */
 export class Flusher {
   readonly #dirty = new Set<LiveReply>()
   #timer: NodeJS.Timeout | undefined
-  /** What a flush takes, in milliseconds. */
+  /** What a flush takes, in milliseconds, as it was lately. */
   #flushMs = 0
 
   constructor(
@@ -26,8 +26,8 @@ export class Flusher {
     private readonly holds: () => boolean,
   ) {}
 
-  /** Text came. */
-  add(reply: LiveReply, isFirst: boolean): void {
+  /** Text came, or what has yet to be read. */
+  add(reply: LiveReply, isFirst = false): void {
     if (isFirst && this.holds()) {
       this.announce(reply)
       return
@@ -52,14 +52,15 @@ export class Flusher {
   }
 
   readonly #tick = () => {
-    this.#timer = undefined
     if (this.holds()) {
       const began = performance.now()
-      for (const reply of this.#dirty) this.announce(reply)
+      for (const reply of this.#dirty) {
+        reply.readModel()
+        this.announce(reply)
+      }
       this.#flushMs += newest * (performance.now() - began - this.#flushMs)
-    } else if (this.#dirty.size > 0) {
-      this.#timer = setTimeout(this.#tick, this.#tickMs)
     }
+    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#tick, this.#tickMs) : undefined
   }
 
   close(): void {

@@ -59,6 +59,8 @@ export class LiveReply {
   dirty = false
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
   isEnding = false
+  /** Appends what has come from the model since it was read last. */
+  readModel: () => void = () => {}
   /** Where it waits; undefined once it runs. */
   place: Place | undefined
   /** Ends the run; its reason is an Interruption. */

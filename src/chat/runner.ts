@@ -197,6 +197,10 @@ export class Runner {
       },
       (content, thinking) => this.#receive(reply, content, thinking),
       reply.signal,
+      (read) => {
+        reply.readModel = read
+        this.parts.flusher.add(reply)
+      },
     )
     const usage = { ...sent, ...usageOf(result) }
     if (model.contextLength === undefined) {

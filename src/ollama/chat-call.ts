@@ -15,6 +15,8 @@ export interface ChatTimeouts {
 
 /** Hears what one line brought; either may be empty, not both. */
 export type OnDelta = (content: string, thinking: string) => void
+/** Hears that something has arrived, which `read`, to be called before long, tells as deltas. */
+export type OnArrival = (read: () => void) => void
 
 type Phase = 'connecting' | 'waiting' | 'streaming'
 
@@ -24,6 +26,8 @@ interface Refused {
   bytes: number
 }
 
+/** More than this that has arrived is read without being asked for. */
+const maxUnreadBytes = 64 * 1024
 const errorBodyBytes = 64 * 1024
 const errorBodyMs = 5_000
 /** How long the body may take to end after the reply is done, for the connection to be kept. */
@@ -32,14 +36,20 @@ const drainMs = 1_000
 /**
  * One streamed call of /api/chat, as undici's handler. It settles once; whatever fails closes the
  * connection and nothing is told after it.
+ *
+ * The first line is told as it arrives. What follows is kept until its reader asks for it: lines of
+ * many calls that are parsed together cost a third of what they cost one by one.
  */
 export class ChatCall implements Dispatcher.DispatchHandler {
   readonly #timeouts: ChatTimeouts
   readonly #onDelta: OnDelta
+  readonly #onArrival: OnArrival
   readonly #signal: AbortSignal
   /** Resolves when the reply is done; rejects with AppError, or with the signal's reason. */
   readonly outcome: Promise<ChatResult>
   readonly #lines = createLineSplitter((line) => this.#takeLine(line))
+  #unread: Buffer[] = []
+  #unreadBytes = 0
   readonly #startedAt = performance.now()
   #resolve: (result: ChatResult) => void = () => {}
   #reject: (reason: unknown) => void = () => {}
@@ -53,9 +63,10 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   #answered = false
   #refused: Refused | undefined
 
-  constructor(timeouts: ChatTimeouts, onDelta: OnDelta, signal: AbortSignal) {
+  constructor(timeouts: ChatTimeouts, onDelta: OnDelta, onArrival: OnArrival, signal: AbortSignal) {
     this.#timeouts = timeouts
     this.#onDelta = onDelta
+    this.#onArrival = onArrival
     this.#signal = signal
     this.outcome = new Promise((resolve, reject) => {
       this.#resolve = resolve
@@ -97,14 +108,25 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer) {
     if (this.#settled) return
     if (this.#refused) return this.#takeErrorBody(this.#refused, chunk)
+    this.#unreadBytes += chunk.length
+    const count = this.#unread.push(chunk)
+    if (this.#phase === 'waiting' || this.#unreadBytes > maxUnreadBytes) this.#read()
+    else if (count === 1) this.#onArrival(this.#read)
+  }
+
+  readonly #read = () => {
+    const chunks = this.#unread
+    this.#unread = []
+    this.#unreadBytes = 0
     try {
-      this.#lines.push(chunk)
+      for (const chunk of chunks) if (!this.#settled) this.#lines.push(chunk)
     } catch (error) {
       this.#fail(error)
     }
   }
 
   onResponseEnd() {
+    this.#read()
     this.#disarm()
     if (this.#settled) return
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
@@ -119,6 +141,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error) {
+    this.#read()
     this.#disarm()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
     this.#fail(connectionError(error, this.#answered))
@@ -201,6 +224,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
   }
 
   #onDeadline = () => {
+    this.#read()
     if (performance.now() < this.#deadline) return this.#arm()
     if (this.#settled) return this.#disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))

@@ -1,6 +1,6 @@
 import { type Dispatcher, Pool } from 'undici'
 import { AppError } from '../errors.js'
-import { ChatCall, type ChatTimeouts, type OnDelta } from './chat-call.js'
+import { ChatCall, type ChatTimeouts, type OnArrival, type OnDelta } from './chat-call.js'
 import type { ChatResult } from './chat-lines.js'
 import {
   type ListedModel,
@@ -23,12 +23,18 @@ export interface ChatRequest {
 
 export interface OllamaClient {
   /**
-   * Streams one reply. `onDelta` is called once for each line that has text and never after this settles;
-   * what it throws ends the call.
+   * Streams one reply. `onDelta` is called once for each line that has text and never after this
+   * settles; what it throws ends the call. Lines after the first are told when they are read, by
+   * what `onArrival` is given; left out, as they arrive.
    * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
    * MODEL_TIMEOUT, MODEL_CUT, MODEL_BAD_RESPONSE, SHUTTING_DOWN. The connection is closed by then.
    */
-  chat(request: ChatRequest, onDelta: OnDelta, signal: AbortSignal): Promise<ChatResult>
+  chat(
+    request: ChatRequest,
+    onDelta: OnDelta,
+    signal: AbortSignal,
+    onArrival?: OnArrival,
+  ): Promise<ChatResult>
   /** The models that are there. @throws as `chat` does. */
   list(signal?: AbortSignal): Promise<ListedModel[]>
   /** What a model is. @throws as `chat` does. */
@@ -90,9 +96,9 @@ export function createOllamaClient({
   }
 
   return {
-    async chat(request, onDelta, signal) {
+    async chat(request, onDelta, signal, onArrival = (read) => read()) {
       signal.throwIfAborted()
-      const call = new ChatCall(timeouts, onDelta, signal)
+      const call = new ChatCall(timeouts, onDelta, onArrival, signal)
       const body = JSON.stringify({ ...request, stream: true })
       pool.dispatch({ method: 'POST', path: `${base}/api/chat`, headers, body }, call)
       return call.outcome

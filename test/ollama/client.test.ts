@@ -327,6 +327,39 @@ t.test('lines that come in one read are told one by one', async (t) => {
   )
 })
 
+t.test(
+  'after the first line a call is read when its reader wants, or when it is over',
+  async (t) => {
+    const gate = deferred()
+    const { client } = await start(t, {
+      script: async function* () {
+        for (const content of ['1', '2', '3']) yield { content }
+        yield { wait: gate.promise }
+        yield { content: '4' }
+      },
+    })
+    const told: string[] = []
+    let read = () => {}
+    const arrived = deferred()
+    const outcome = client.chat(
+      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+      (content) => told.push(content),
+      new AbortController().signal,
+      (more) => {
+        read = more
+        arrived.resolve()
+      },
+    )
+    await arrived.promise
+    t.strictSame(told, ['1'], 'the first at once, the others not yet')
+    read()
+    t.equal(told[1], '2')
+    gate.resolve()
+    await outcome
+    t.strictSame(told, ['1', '2', '3', '4'], 'nothing is left unread at the end')
+  },
+)
+
 t.test('abort closes the connection at once and rejects with its reason', async (t) => {
   const { standIn, client } = await start(t, { script: faults.hangBetweenTokens })
   const stop = new AbortController()
