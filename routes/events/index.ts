@@ -35,10 +35,10 @@ export default async function events(fastify: FastifyInstance) {
     payload: ChatMessage,
     handle: async ({ clientMessageId, ...message }, socket) => {
       const { userId } = socket.data
-      await chats.find(userId, message.chatId)
+      const chat = await chats.find(userId, message.chatId)
       await audience.listen(socket, message.chatId)
       audience.join(socket, message.chatId)
-      return turns.present(await chats.send({ userId, ...message, key: clientMessageId }))
+      return turns.present(await chats.send({ userId, ...message, key: clientMessageId, chat }))
     },
   })
 

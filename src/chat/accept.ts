@@ -4,7 +4,7 @@ import { AppError } from '../errors.js'
 import { derivedId, newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import { oneAtATime } from '../one-at-a-time.js'
-import type { MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
+import type { ChatRow, MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
 import { assertFits } from './context.js'
 import type { ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
@@ -18,6 +18,8 @@ export interface SendInput {
   options?: GenerationOptions | undefined
   /** The Idempotency-Key or the clientMessageId: the user's name for this message. */
   key?: string | undefined
+  /** The chat, where the caller has just found it. */
+  chat?: ChatRow
 }
 
 /** A title's longest, in characters. */
@@ -61,7 +63,7 @@ export class Accept {
       if (known) return { ...sameTurn(known, fingerprint), created: false }
     }
 
-    const chat = await this.store.findChat(userId, chatId)
+    const chat = input.chat ?? (await this.store.findChat(userId, chatId))
     if (!chat) throw new AppError('CHAT_NOT_FOUND')
     const model = await this.catalogue.find(input.model ?? chat.model ?? undefined)
     const options = { ...chat.options, ...input.options }

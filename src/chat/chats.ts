@@ -104,8 +104,7 @@ export class Chats {
     const turn = await this.generations.send(input)
     if (turn.created) {
       await this.changed(input.userId)
-      const row = await this.store.findChat(input.userId, input.chatId)
-      if (row) this.hub.toUser(input.userId, 'chat-updated', { chat: presentChat(row) })
+      this.hub.toUser(input.userId, 'chat-updated', { chat: presentChat(turn.chat) })
     }
     return turn
   }

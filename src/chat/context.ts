@@ -53,18 +53,23 @@ export function assertFits(
 }
 
 /**
- * What the model is given: the system prompt and the new message always, and the newest whole
+ * What the model is given: the system prompt and the message to answer always, and the newest whole
  * exchanges before it that fit.
- * @param message the user's message that is to be answered.
- * @throws AppError MESSAGE_TOO_LONG when the message alone does not fit.
+ * @param replySeq the place of the reply, right after the message that it answers.
+ * @throws AppError MESSAGE_TOO_LONG when the message alone does not fit, CHAT_NOT_FOUND when it is
+ *   gone.
  */
 export async function fitContext(
   store: Pick<Store, 'listMessages'>,
   chat: ChatRow,
-  message: MessageRow,
+  replySeq: number,
   window: Window,
   estimate: TokenEstimate,
 ): Promise<Prompt> {
+  // The first page with the message itself.
+  let page = await store.listMessages(chat.id, pageSize + 1, replySeq)
+  const message = page.pop()
+  if (!message) throw new AppError('CHAT_NOT_FOUND')
   assertFits(window, chat.system, message.content, estimate)
   const tokensOf = (text: string) => estimate.of(window.model, text)
   let room =
@@ -72,8 +77,7 @@ export async function fitContext(
   const kept: PromptMessage[] = []
   let keptFrom = message.seq
 
-  reading: for (let before = message.seq; before > 1; ) {
-    const page = await store.listMessages(message.chatId, pageSize, before)
+  reading: for (let before = message.seq; ; ) {
     const first = page[0]
     if (!first) break
     // A page can begin with a reply whose message is on the next one.
@@ -88,8 +92,9 @@ export async function fitContext(
       kept.unshift(...texts.map((row) => ({ role: row.role, content: row.content })))
       keptFrom = exchange[0]?.seq ?? keptFrom
     }
-    if (keptFrom === before) break
+    if (keptFrom === before || keptFrom === 1) break
     before = keptFrom
+    page = await store.listMessages(chat.id, pageSize, before)
   }
 
   return {

@@ -41,7 +41,9 @@ export class Rejoining {
   async find(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
     // A reply that runs here need not be read, with all its text, by each who rejoins it.
     const held = this.held.get(messageId)
-    if (held?.userId === userId && held.chatId === chatId && !held.isOver) return held.row
+    const isOwn = held?.userId === userId && held.chatId === chatId
+    // Of one that was given up, such as when its chat was deleted, only the store knows.
+    if (isOwn && !held.isOver && !held.isGivenUp) return held.row
     const row = await this.store.findMessage(userId, chatId, messageId)
     if (!row) throw new AppError('MESSAGE_NOT_FOUND')
     return row

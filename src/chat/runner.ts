@@ -3,7 +3,7 @@ import type { MessageFault, Usage } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { ChatResult, OllamaClient } from '../ollama/client.js'
-import type { ChatRow, MessageRow, Store } from '../stores/store.js'
+import type { MessageRow, Store } from '../stores/store.js'
 import { unlessAborted } from '../within.js'
 import { fitContext, type Prompt } from './context.js'
 import type { DeterministicReplies } from './deterministic.js'
@@ -162,14 +162,15 @@ export class Runner {
   }
 
   async #generate(reply: LiveReply): Promise<Usage> {
-    const { catalogue, client, estimate, known, windows } = this.parts
+    const { catalogue, client, estimate, known, store, windows } = this.parts
     const model = await unlessAborted(catalogue.find(reply.row.model), reply.signal)
-    const { chat, message } = await this.#fromStore(reply, () => this.#question(reply.row))
     const options = reply.row.options ?? {}
     const window = windows.of(model, options)
-    const prompt = await this.#fromStore(reply, () =>
-      fitContext(this.parts.store, chat, message, window, estimate),
-    )
+    const prompt = await this.#fromStore(reply, async () => {
+      const chat = await store.findChat(reply.userId, reply.chatId)
+      if (!chat) throw new AppError('CHAT_NOT_FOUND')
+      return fitContext(store, chat, reply.seq, window, estimate)
+    })
     const sent = {
       contextLength: window.contextLength,
       messagesSent: prompt.messages.length,
@@ -227,17 +228,6 @@ export class Runner {
     if (promptTokens === undefined) return
     const texts = prompt.messages.map((message) => message.content)
     this.parts.estimate.learn(model, texts, promptTokens)
-  }
-
-  /** The chat, and the user's message that the reply answers. */
-  async #question(row: MessageRow): Promise<{ chat: ChatRow; message: MessageRow }> {
-    const [chat, messages] = await Promise.all([
-      this.parts.store.findChat(row.userId, row.chatId),
-      this.parts.store.listMessages(row.chatId, 1, row.seq),
-    ])
-    const message = messages[0]
-    if (!chat || !message) throw new AppError('CHAT_NOT_FOUND')
-    return { chat, message }
   }
 }
 

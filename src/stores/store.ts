@@ -81,12 +81,18 @@ export interface NewTurn {
   title: string
 }
 
-export interface StoredTurn {
+export type StoredTurn = {
   message: MessageRow
   reply: MessageRow
-  /** False when the same message had been stored before. */
-  created: boolean
-}
+} & (
+  | {
+      created: true
+      /** As the turn moved it. */
+      chat: ChatRow
+    }
+  /** The same message had been stored before. */
+  | { created: false }
+)
 
 /** What must still be so for a conditional update of a reply to happen. */
 export interface ReplyCondition {

@@ -1,12 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Message, MessageChunk, Turn } from '../../schemas/messages.js'
+import { EndedLately } from '../../src/chat/ended-lately.js'
+import { LiveReply } from '../../src/chat/live-reply.js'
+import { noOtherServers } from '../../src/chat/other-servers.js'
+import { Rejoining } from '../../src/chat/rejoining.js'
+import { openSqliteStore } from '../../src/stores/sqlite.js'
 import { readEvents } from '../../web/events.js'
 import { startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { standInReply } from '../services/ollama-stand-in.js'
 import { seededRandom } from '../services/random.js'
+import { aChat, aTurn } from '../stores/rows.js'
 
 t.test('many devices, by socket and by stream, from any offset at any moment', async (t) => {
   const random = seededRandom(t)
@@ -118,4 +124,20 @@ t.test('from another epoch: from where it began, and never from beyond the end',
     }
     gone.abort()
   }
+})
+
+t.test('a reply that was deleted is not found while its run here still ends', async (t) => {
+  const store = openSqliteStore(t.testdir())
+  t.teardown(() => store.close())
+  const chat = aChat()
+  await store.createChat(chat)
+  const { reply: row } = await store.appendTurn(aTurn(chat))
+  const reply = LiveReply.queued(row)
+  const held = new Map([[row.id, reply]])
+  const rejoining = new Rejoining(store, held, noOtherServers, new EndedLately())
+  t.equal(await rejoining.find(chat.userId, chat.id, row.id), row)
+  await store.deleteChat(chat.userId, chat.id)
+  reply.interrupt('lost')
+  t.equal(reply.isOver, false)
+  await t.rejects(rejoining.find(chat.userId, chat.id, row.id), { code: 'MESSAGE_NOT_FOUND' })
 })

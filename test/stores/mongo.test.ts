@@ -44,6 +44,7 @@ if (!uri) {
       message: { ...turn.message, seq: 1 },
       reply: { ...turn.reply, seq: 2 },
       created: true,
+      chat: { ...chat, title: turn.title, messageCount: 4, updatedAt: turn.message.createdAt },
     })
     t.equal((await store.findChat(chat.userId, chat.id))?.messageCount, 4)
   })

@@ -1,7 +1,8 @@
 import type { AnyBulkWriteOperation } from 'mongodb'
 import { AppError } from '../../errors.js'
 import { newId } from '../../ids.js'
-import type { NewTurn, StoredTurn } from '../store.js'
+import type { ChatRow, NewTurn, StoredTurn } from '../store.js'
+import { chatOf } from './chats.js'
 import type { Collections, MessageDocument } from './collections.js'
 import { isDuplicate, isUnavailable, operationTimeoutMs } from './faults.js'
 import { documentOf, messageOf } from './message-document.js'
@@ -19,10 +20,12 @@ export async function appendTurn(collections: Collections, turn: NewTurn): Promi
   for (;;) {
     const stored = await findStored(collections, turn, attempt)
     if (stored.reply) {
-      await settle(collections, turn, { message: stored.message, reply: stored.reply })
       const { message, reply } = stored
-      const created = reply.attempt === attempt
-      return { message: messageOf(message), reply: messageOf(reply), created }
+      const chat = await settle(collections, turn, { message, reply })
+      const rows = { message: messageOf(message), reply: messageOf(reply) }
+      return reply.attempt === attempt
+        ? { ...rows, created: true, chat }
+        : { ...rows, created: false }
     }
     const { message, fresh } = stored
     const reply = { ...documentOf({ ...turn.reply, seq: message.seq + 1 }), attempt }
@@ -38,8 +41,8 @@ export async function appendTurn(collections: Collections, turn: NewTurn): Promi
       if (!again || Date.now() > deadline) throw tooLong(error)
       continue
     }
-    await settle(collections, turn, { message, reply })
-    return { message: messageOf(message), reply: messageOf(reply), created: true }
+    const chat = await settle(collections, turn, { message, reply })
+    return { message: messageOf(message), reply: messageOf(reply), created: true, chat }
   }
 }
 
@@ -76,7 +79,7 @@ async function findStored(
 }
 
 /**
- * Moves the chat; repeating it changes nothing. A chat that was deleted meanwhile is not found any
+ * Moves the chat, and answers with it; repeating it changes nothing. A chat that was deleted meanwhile is not found any
  * more, and the turn goes with it.
  * @throws AppError CHAT_NOT_FOUND
  */
@@ -84,18 +87,16 @@ async function settle(
   { chats, messages }: Collections,
   { title }: NewTurn,
   { message, reply }: { message: MessageDocument; reply: MessageDocument },
-): Promise<void> {
-  const chat = { _id: message.chatId, userId: message.userId }
-  const { matchedCount } = await chats.bulkWrite([
-    {
-      updateOne: {
-        filter: chat,
-        update: { $max: { messageCount: reply.seq, updatedAt: message.createdAt } },
-      },
-    },
-    { updateOne: { filter: { ...chat, title: null }, update: { $set: { title } } } },
-  ])
-  if (matchedCount > 0) return
+): Promise<ChatRow> {
+  const { chatId, userId } = message
+  const chat = { _id: chatId, userId }
+  await chats.updateOne({ ...chat, title: null }, { $set: { title } })
+  const moved = await chats.findOneAndUpdate(
+    chat,
+    { $max: { messageCount: reply.seq, updatedAt: message.createdAt } },
+    { returnDocument: 'after' },
+  )
+  if (moved) return chatOf(userId, moved)
   await messages.deleteMany({ _id: { $in: [message._id, reply._id] } })
   throw new AppError('CHAT_NOT_FOUND')
 }

@@ -2,7 +2,7 @@ import type { ChatStore } from '../parts.js'
 import type { ChatRow } from '../store.js'
 import type { ChatDocument, Collections } from './collections.js'
 
-function chatOf(userId: string, { _id, ...chat }: ChatDocument): ChatRow {
+export function chatOf(userId: string, { _id, ...chat }: ChatDocument): ChatRow {
   return { id: _id, ...chat, userId }
 }
 

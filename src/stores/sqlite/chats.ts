@@ -12,12 +12,13 @@ type SummaryCells = [
   updatedAt: number,
 ]
 
-type ChatCells = [...SummaryCells, options: GenerationOptions | null, system: string | null]
+export type ChatCells = [...SummaryCells, options: GenerationOptions | null, system: string | null]
 
 const summaryColumns = 'id, title, model, message_count, created_at, updated_at'
-const chatJson = `json_array(${summaryColumns}, json(options), system)`
+/** A chat as one JSON array, as `chatOf` takes it. */
+export const chatJson = `json_array(${summaryColumns}, json(options), system)`
 
-function chatOf(userId: string, cells: SummaryCells | ChatCells): ChatRow {
+export function chatOf(userId: string, cells: SummaryCells | ChatCells): ChatRow {
   const [id, title, model, messageCount, createdAt, updatedAt, options, system] = cells
   const chat: ChatRow = {
     id,

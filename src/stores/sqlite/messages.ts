@@ -1,6 +1,7 @@
 import { AppError } from '../../errors.js'
 import type { MessageStore } from '../parts.js'
 import type { MessageRow, ReplyChange, ReplyCondition } from '../store.js'
+import { type ChatCells, chatJson, chatOf } from './chats.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
 import {
@@ -39,9 +40,9 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     `INSERT INTO messages (${messageColumns})
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
-  const moveChat = connection.writer(
+  const moveChat = connection.reader<ChatCells>(
     `UPDATE chats SET message_count = ?, updated_at = max(updated_at, ?), title = coalesce(title, ?)
-     WHERE id = ? AND user_id = ?`,
+     WHERE id = ? AND user_id = ? RETURNING ${chatJson}`,
   )
   const changeState = connection.writer(
     `UPDATE messages SET (${stateColumns}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`,
@@ -75,13 +76,12 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
         }
         const seq = (lastPlace(message.chatId) ?? 0) + 1
         const at = message.createdAt.getTime()
-        if (moveChat(seq + 1, at, title, message.chatId, message.userId) === 0) {
-          throw new AppError('CHAT_NOT_FOUND')
-        }
+        const moved = moveChat(seq + 1, at, title, message.chatId, message.userId)
+        if (!moved) throw new AppError('CHAT_NOT_FOUND')
         const turn = { message: { ...message, seq }, reply: { ...reply, seq: seq + 1 } }
         insert(...givenOf(turn.message), ...stateOf(turn.message))
         insert(...givenOf(turn.reply), ...stateOf(turn.reply))
-        return { ...turn, created: true }
+        return { ...turn, created: true, chat: chatOf(message.userId, moved) }
       })
     },
 

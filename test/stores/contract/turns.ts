@@ -12,16 +12,17 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       const stored = await store().appendTurn(turn)
       const message = { ...turn.message, seq: 1 }
       const reply = { ...turn.reply, seq: 2 }
-      t.strictSame(stored, { message, reply, created: true })
-      t.strictSame(await store().listMessages(chat.id, 10), [message, reply])
-      t.strictSame(await store().findMessage(chat.userId, chat.id, message.id), message)
-      t.strictSame(await store().findTurn(chat.userId, message.id), { message, reply })
-      t.strictSame(await store().findChat(chat.userId, chat.id), {
+      const moved = {
         ...chat,
         title: turn.title,
         messageCount: 2,
         updatedAt: message.createdAt,
-      })
+      }
+      t.strictSame(stored, { message, reply, created: true, chat: moved })
+      t.strictSame(await store().listMessages(chat.id, 10), [message, reply])
+      t.strictSame(await store().findMessage(chat.userId, chat.id, message.id), message)
+      t.strictSame(await store().findTurn(chat.userId, message.id), { message, reply })
+      t.strictSame(await store().findChat(chat.userId, chat.id), moved)
       const second = await store().appendTurn(aTurn(chat, { content: 'Other words' }))
       t.strictSame([second.message.seq, second.reply.seq], [3, 4])
       t.match(await store().findChat(chat.userId, chat.id), { title: turn.title, messageCount: 4 })
