@@ -35,8 +35,9 @@ export default fp(
     )
     fastify.setNotFoundHandler((request, reply) => refuse(request, reply))
     // Before the body is parsed, whose faults matter nowhere but on a route; after the origin's check.
-    fastify.addHook('preParsing', async (request, reply) => {
-      if (request.is404) return refuse(request, reply)
+    fastify.addHook('preParsing', (request, reply, _payload, done) => {
+      if (request.is404) refuse(request, reply)
+      else done()
     })
 
     function refuse(request: FastifyRequest, reply: FastifyReply): FastifyReply {

@@ -46,7 +46,7 @@ export default fp(
       lifecycle.closing = true
     })
 
-    fastify.addHook('onRequest', async (request, reply) => {
+    fastify.addHook('onRequest', (request, reply, done) => {
       // Fastify's onResponse does not come when the client goes away in the middle.
       reply.raw.once('close', () => {
         const { method } = request
@@ -54,6 +54,7 @@ export default fp(
         duration.observe({ method, route: routeOf(request), status }, reply.elapsedTime / 1000)
         if (!request.routeOptions.config.quiet) logFinished(request, reply)
       })
+      done()
     })
   },
   { name: 'observability' },

@@ -34,8 +34,9 @@ export default fp(
     fastify.decorate('originAllowed', origins.isAllowed)
 
     const everywhere = protection(config.NODE_ENV === 'production')
-    fastify.addHook('onRequest', async (request, reply) => {
+    fastify.addHook('onRequest', (request, reply, done) => {
       reply.headers(everywhere).header('X-Request-Id', request.id)
+      done()
     })
 
     await fastify.register(cors, {
@@ -53,10 +54,10 @@ export default fp(
       maxAge: preflightMaxAge,
     })
 
-    fastify.addHook('onRequest', async (request) => {
-      if (request.method === 'GET' || request.method === 'HEAD') return
-      if (origins.isAllowed(request.headers.origin, request.host)) return
-      throw new AppError('ORIGIN_REFUSED')
+    fastify.addHook('onRequest', (request, _reply, done) => {
+      const reads = request.method === 'GET' || request.method === 'HEAD'
+      const allowed = reads || origins.isAllowed(request.headers.origin, request.host)
+      done(allowed ? undefined : new AppError('ORIGIN_REFUSED'))
     })
 
     fastify.decorate('limitCredentials', async (request: FastifyRequest) => {

@@ -37,8 +37,11 @@ function withoutSecrets(fields: Fields, depth = 2): Fields {
 const jwt = /\beyJ[\w-]{4,}\.[\w-]+\.[\w-]*/g
 const urlCredentials = /(:\/\/)[^/@\s"\\]+@/g
 
+/** Most lines have neither, which is seen at a fraction of what the patterns cost. */
 const scrub = (line: string) =>
-  line.replace(jwt, '[redacted]').replace(urlCredentials, '$1[redacted]@')
+  line.includes('eyJ') || line.includes('://')
+    ? line.replace(jwt, '[redacted]').replace(urlCredentials, '$1[redacted]@')
+    : line
 
 interface LoggedRequest {
   id: string

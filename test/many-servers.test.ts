@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { io, type Socket } from 'socket.io-client'
 import t, { type Test } from 'tap'
-import type { Chat, ChatWithMessages } from '../schemas/chats.js'
+import type { Chat, ChatList, ChatWithMessages } from '../schemas/chats.js'
 import type { ActiveReply } from '../schemas/events.js'
 import type { Message, Turn } from '../schemas/messages.js'
 import { followReply } from '../web/follow.js'
@@ -163,6 +163,53 @@ async function manyServers(t: Test, services: Settings) {
     t.same(await gone, [{ chatId }])
     for (const { url } of [a, b, c]) {
       t.equal((await api(url, token)('GET', `/api/ai/chats/${chatId}`)).status, 404)
+    }
+  })
+
+  t.test('a page that one has kept is not served after a change at another', async (t) => {
+    const chatId = await newChat()
+    const path = `/api/ai/chats/${chatId}`
+    const callA = api(a.url, token)
+    const socket = await connect(t, a.url, token)
+    const others = [b, c].map(({ url }) => api(url, token))
+    const readAll = () =>
+      Promise.all(
+        others.flatMap((call) =>
+          [1, 50].map(async (limit) => {
+            const chat = await call<ChatWithMessages>('GET', `${path}?limit=${limit}`)
+            const list = await call<ChatList>('GET', `/api/ai/chats?limit=${limit}`)
+            return { status: chat.status, ...chat.body, first: list.body.chats[0] }
+          }),
+        ),
+      )
+    const keep = async () => {
+      for (let n = 0; n < 2; n++) await readAll()
+    }
+    for (let n = 0; n < 10; n++) {
+      const title = `title ${n}`
+      await keep()
+      t.equal((await callA('PATCH', path, { title })).status, 200)
+      for (const page of await readAll()) t.match(page, { title, first: { id: chatId, title } })
+
+      await keep()
+      const content = `len=20 seed=${n}`
+      const { reply } =
+        n % 2 === 0
+          ? await send(a.url, token, chatId, content)
+          : await ask(socket, 'chat-message', { chatId, content })
+      for (const { messages, first } of await readAll()) {
+        t.equal(messages.at(-1)?.id, reply.id)
+        t.match(first, { id: chatId, messageCount: 2 * (n + 1) })
+      }
+      await eventually('its end is read', async () =>
+        (await readAll()).every(({ messages }) => messages.at(-1)?.status === 'complete'),
+      )
+    }
+    await keep()
+    t.equal((await callA('DELETE', path)).status, 204)
+    for (const { status, first } of await readAll()) {
+      t.equal(status, 404)
+      t.not(first?.id, chatId)
     }
   })
 

@@ -24,25 +24,28 @@ export function createLiveSessions(store: Store, now: () => number) {
     return session && session.expiresAt.getTime() > now() ? session.userId : undefined
   }
 
+  async function lookUp(sessionId: string): Promise<string | undefined> {
+    const look: Look = { userId: ask(sessionId), at: now() }
+    looks.set(sessionId, look)
+    const forgetLook = () => {
+      if (looks.peek(sessionId) === look) looks.delete(sessionId)
+    }
+    try {
+      const userId = await look.userId
+      // What is not there costs no memory.
+      if (userId === undefined) forgetLook()
+      return userId
+    } catch (error) {
+      forgetLook()
+      throw error
+    }
+  }
+
   return {
     /** The user of a session that is there. */
-    async find(sessionId: string): Promise<string | undefined> {
+    find(sessionId: string): Promise<string | undefined> {
       const known = looks.get(sessionId)
-      if (known && now() - known.at < trustMs) return known.userId
-      const look: Look = { userId: ask(sessionId), at: now() }
-      looks.set(sessionId, look)
-      const forgetLook = () => {
-        if (looks.peek(sessionId) === look) looks.delete(sessionId)
-      }
-      try {
-        const userId = await look.userId
-        // What is not there costs no memory.
-        if (userId === undefined) forgetLook()
-        return userId
-      } catch (error) {
-        forgetLook()
-        throw error
-      }
+      return known && now() - known.at < trustMs ? known.userId : lookUp(sessionId)
     },
 
     forget(sessionId: string): void {

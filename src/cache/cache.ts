@@ -8,7 +8,9 @@ export interface Cache {
   close(): Promise<void>
 
   get(key: string): Promise<string | undefined>
-  set(key: string, value: string, ttlMs: number): Promise<void>
+  /** The same value as it is sent: a long text costs more to encode than all else of an answer. */
+  getBytes(key: string): Promise<Buffer | undefined>
+  set(key: string, value: string | Buffer, ttlMs: number): Promise<void>
   delete(key: string): Promise<void>
 
   /**

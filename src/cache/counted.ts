@@ -5,13 +5,16 @@ export function countedCache<C extends Cache>(
   cache: C,
   count: (kind: string, result: 'hit' | 'miss') => void,
 ): C {
+  function counted<T>(key: string, read: Promise<T | undefined>): Promise<T | undefined> {
+    return read.then((value) => {
+      // As in keys.ts: prefix, kind, and what it is of.
+      count(key.split(':', 2)[1] ?? '', value === undefined ? 'miss' : 'hit')
+      return value
+    })
+  }
   return {
     ...cache,
-    async get(key: string) {
-      const value = await cache.get(key)
-      // As in keys.ts: prefix, kind, and what it is of.
-      count(key.split(':')[1] ?? '', value === undefined ? 'miss' : 'hit')
-      return value
-    },
+    get: (key) => counted(key, cache.get(key)),
+    getBytes: (key) => counted(key, cache.getBytes(key)),
   }
 }

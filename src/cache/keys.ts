@@ -3,12 +3,24 @@ const prefix = 'chat'
 
 const minute = 60_000
 
-/** The first page of a user's chats, of the usual size. */
-export const chatListKey = (userId: string) => ({
-  key: `${prefix}:chats:${userId}`,
+/** The state of all of a user's chats. */
+export const chatsState = (userId: string) => ({
+  key: `${prefix}:chats-state:${userId}`,
+  ttlMs: 60 * minute,
+})
+
+/** The first page of a user's chats. */
+export const chatListKey = (userId: string, limit: number) => ({
+  state: chatsState(userId),
+  key: `${prefix}:chats:${userId}:${limit}`,
   ttlMs: minute,
-  stateKey: `${prefix}:chats-state:${userId}`,
-  stateTtlMs: 60 * minute,
+})
+
+/** A chat with the newest page of its messages, as its owner reads it. */
+export const chatPageKey = (userId: string, chatId: string, limit: number) => ({
+  state: chatsState(userId),
+  key: `${prefix}:messages:${userId}:${chatId}:${limit}`,
+  ttlMs: minute,
 })
 
 /** A rate limit's counter; it lives as long as its window. */

@@ -22,12 +22,13 @@ const entryOverheadBytes = 200
 export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
   const { maxEntries = 50_000, maxBytes = 64 * 1024 * 1024, now = Date.now } = options
   const perf = { now }
-  const values = new LRUCache<string, string>({
+  const values = new LRUCache<string, string | Buffer>({
     max: maxEntries,
     maxSize: maxBytes,
     // One value must not push out all others.
     maxEntrySize: Math.ceil(maxBytes / 8),
-    sizeCalculation: (value, key) => 2 * (value.length + key.length) + entryOverheadBytes,
+    sizeCalculation: (value, key) =>
+      (typeof value === 'string' ? 2 : 1) * value.length + 2 * key.length + entryOverheadBytes,
     perf,
   })
   const windows = new LRUCache<string, Window>({ max: maxEntries, perf })
@@ -43,7 +44,12 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
     },
 
     async get(key) {
-      return values.get(key)
+      return values.get(key)?.toString()
+    },
+
+    async getBytes(key) {
+      const value = values.get(key)
+      return typeof value === 'string' ? Buffer.from(value) : value
     },
 
     async set(key, value, ttlMs) {

@@ -98,6 +98,10 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       return (await breaker.run(() => client.get(key))) ?? undefined
     },
 
+    async getBytes(key) {
+      return (await breaker.run(() => client.getBuffer(key))) ?? undefined
+    },
+
     async set(key, value, ttlMs) {
       await breaker.run(() => client.set(key, value, 'PX', Math.max(1, Math.round(ttlMs))))
     },

@@ -1,4 +1,7 @@
 import type { Sessions } from '../auth/sessions.js'
+import type { Cache } from '../cache/cache.js'
+import { chatsState } from '../cache/keys.js'
+import { forget } from '../cache/read-through.js'
 import type { Store } from '../stores/store.js'
 
 interface Generations {
@@ -10,6 +13,7 @@ interface Generations {
 export class Accounts {
   constructor(
     private readonly store: Pick<Store, 'deleteUser'>,
+    private readonly cache: Cache,
     private readonly sessions: Pick<Sessions, 'confirm' | 'logoutEverywhere'>,
     private readonly generations: Generations,
   ) {}
@@ -28,6 +32,7 @@ export class Accounts {
     await this.sessions.confirm(userId, password)
     await this.logoutEverywhere(userId)
     await this.store.deleteUser(userId)
+    await forget(this.cache, chatsState(userId))
     this.generations.dropUser(userId)
   }
 }

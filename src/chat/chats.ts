@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
 import type { Cache } from '../cache/cache.js'
-import { chatListKey } from '../cache/keys.js'
+import { chatListKey, chatPageKey, chatsState } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
@@ -10,6 +10,7 @@ import type { SendInput } from './accept.js'
 import type { Cursors } from './cursor.js'
 import type { Hub } from './hub.js'
 import { presentChat, presentMessage, presentSummary } from './present.js'
+import { hasEnded } from './reply-state.js'
 
 /** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
 const maybeDeletedMs = 60_000
@@ -18,9 +19,6 @@ interface Page {
   limit: number
   cursor?: string | undefined
 }
-
-/** The page size whose first page is cached: what clients ask for that do not say. */
-const usualChatPage = 20
 
 interface Generations {
   send(input: SendInput): Promise<StoredTurn>
@@ -55,45 +53,60 @@ export class Chats {
       createdAt: now,
       updatedAt: now,
     }
-    await this.store.createChat(row)
-    // The account may have been deleted meanwhile, with the chats that it had then.
-    if (!(await this.store.findUser(userId))) {
+    await this.#changing(userId, async () => {
+      await this.store.createChat(row)
+      // The account may have been deleted meanwhile, with the chats that it had then.
+      if (await this.store.findUser(userId)) return
       await this.store.deleteChat(userId, row.id)
       throw new AppError('UNAUTHORIZED')
-    }
-    await this.changed(userId)
+    })
     const chat = presentChat(row)
     this.hub.toUser(userId, 'chat-created', { chat })
     return chat
   }
 
-  /** One page, newest activity first. @throws AppError BAD_CURSOR. */
-  async list(userId: string, { limit, cursor }: Page): Promise<ChatList> {
-    if (cursor !== undefined || limit !== usualChatPage) return this.#read(userId, limit, cursor)
-    return readThrough(this.cache, chatListKey(userId), () => this.#read(userId, limit, undefined))
+  /**
+   * One page as `write` puts it, newest activity first; the first is written once for all who ask.
+   * @throws AppError BAD_CURSOR.
+   */
+  async list(
+    userId: string,
+    { limit, cursor }: Page,
+    write: (page: ChatList) => string,
+  ): Promise<Buffer> {
+    const read = async () => ({
+      text: write(await this.#readList(userId, limit, cursor)),
+      lasts: true,
+    })
+    if (cursor !== undefined) return Buffer.from((await read()).text)
+    return readThrough(this.cache, chatListKey(userId, limit), read)
   }
 
-  /** Something that the list of a user's chats shows was written. */
-  async changed(userId: string): Promise<void> {
-    await forget(this.cache, chatListKey(userId))
-  }
-
-  /** A chat and a page of its messages, the newest first to be had. @throws AppError CHAT_NOT_FOUND, BAD_CURSOR. */
-  async read(userId: string, chatId: string, { limit, cursor }: Page): Promise<ChatWithMessages> {
-    const row = await this.find(userId, chatId)
-    const list = `messages:${chatId}`
-    const before = cursor === undefined ? undefined : Number(this.cursors.open(list, cursor)[0])
-    const rows = await this.store.listMessages(chatId, limit, before)
-    const first = rows[0]
-    const nextCursor = first && first.seq > 1 ? this.cursors.seal(list, [first.seq]) : null
-    return { ...presentChat(row), messages: rows.map(presentMessage), nextCursor }
+  /**
+   * A chat and a page of its messages as `write` puts it, the newest first to be had. That page is
+   * written once for all who ask, unless a reply on it has not ended.
+   * @throws AppError CHAT_NOT_FOUND, BAD_CURSOR.
+   */
+  async read(
+    userId: string,
+    chatId: string,
+    { limit, cursor }: Page,
+    write: (page: ChatWithMessages) => string,
+  ): Promise<Buffer> {
+    const read = async () => {
+      const page = await this.#readChat(userId, chatId, limit, cursor)
+      return { text: write(page), lasts: page.messages.every(hasEnded) }
+    }
+    if (cursor !== undefined) return Buffer.from((await read()).text)
+    return readThrough(this.cache, chatPageKey(userId, chatId, limit), read)
   }
 
   /** @throws AppError CHAT_NOT_FOUND. */
   async update(userId: string, chatId: string, patch: ChatPatch): Promise<Chat> {
-    const row = await this.store.updateChat(userId, chatId, patch, new Date())
+    const row = await this.#changing(userId, () =>
+      this.store.updateChat(userId, chatId, patch, new Date()),
+    )
     if (!row) throw new AppError('CHAT_NOT_FOUND')
-    await this.changed(userId)
     const chat = presentChat(row)
     this.hub.toUser(userId, 'chat-updated', { chat })
     return chat
@@ -101,9 +114,8 @@ export class Chats {
 
   /** Sends a message and tells the user's devices that its chat has moved. @throws as Generations.send. */
   async send(input: SendInput): Promise<StoredTurn> {
-    const turn = await this.generations.send(input)
+    const turn = await this.#changing(input.userId, () => this.generations.send(input))
     if (turn.created) {
-      await this.changed(input.userId)
       this.hub.toUser(input.userId, 'chat-updated', { chat: presentChat(turn.chat) })
     }
     return turn
@@ -113,9 +125,9 @@ export class Chats {
   async delete(userId: string, chatId: string): Promise<void> {
     // One whose deletion an earlier call began is not found any more, and is finished.
     if (await this.store.findChat(userId, chatId)) await this.generations.stopChat(chatId)
-    if (!(await this.#deleteStored(userId, chatId))) throw new AppError('CHAT_NOT_FOUND')
+    const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId))
+    if (!deleted) throw new AppError('CHAT_NOT_FOUND')
     this.generations.dropChat(chatId)
-    await this.changed(userId)
     this.hub.toUser(userId, 'chat-deleted', { chatId })
   }
 
@@ -140,7 +152,34 @@ export class Chats {
     return row
   }
 
-  async #read(userId: string, limit: number, cursor: string | undefined): Promise<ChatList> {
+  /**
+   * Runs a write of what a user's pages show, after which none from before is served: nor where it
+   * failed or found all done, since what is not known to be stored may be.
+   */
+  async #changing<T>(userId: string, write: () => Promise<T>): Promise<T> {
+    try {
+      return await write()
+    } finally {
+      await forget(this.cache, chatsState(userId))
+    }
+  }
+
+  async #readChat(
+    userId: string,
+    chatId: string,
+    limit: number,
+    cursor: string | undefined,
+  ): Promise<ChatWithMessages> {
+    const row = await this.find(userId, chatId)
+    const list = `messages:${chatId}`
+    const before = cursor === undefined ? undefined : Number(this.cursors.open(list, cursor)[0])
+    const rows = await this.store.listMessages(chatId, limit, before)
+    const first = rows[0]
+    const nextCursor = first && first.seq > 1 ? this.cursors.seal(list, [first.seq]) : null
+    return { ...presentChat(row), messages: rows.map(presentMessage), nextCursor }
+  }
+
+  async #readList(userId: string, limit: number, cursor: string | undefined): Promise<ChatList> {
     const list = `chats:${userId}`
     const after = cursor === undefined ? undefined : this.cursors.open(list, cursor)
     const rows = await this.store.listChats(

@@ -1,6 +1,7 @@
 import type { Cache } from '../cache/cache.js'
-import { serversChannel } from '../cache/keys.js'
+import { chatsState, serversChannel } from '../cache/keys.js'
 import type { Places } from '../cache/places.js'
+import { forget } from '../cache/read-through.js'
 import type { StreamLog } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
@@ -93,7 +94,7 @@ export class Generations {
     const leaseMs = settings.leaseMs * 0.8
     this.#lookEveryMs = settings.leaseMs * 0.1
     this.#services = services
-    const state = new ReplyState(store, newId(), leaseMs)
+    const state = new ReplyState(store, newId(), leaseMs, (userId) => this.#forgetPages(userId))
     const estimate = new TokenEstimate()
     const windows = new Windows()
     this.#state = state
@@ -253,8 +254,14 @@ export class Generations {
   #holdOwn({ message, reply }: Pick<StoredTurn, 'message' | 'reply'>): void {
     if (reply.status !== 'queued' || reply.owner !== this.#state.owner) return
     if (this.#held.has(reply.id)) return
+    this.#forgetPages(reply.userId)
     this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
     this.#hold(LiveReply.queued(reply))
+  }
+
+  /** Pages from before a change, before anybody is told of it. */
+  #forgetPages(userId: string): void {
+    void forget(this.#services.cache, chatsState(userId))
   }
 
   #hold(reply: LiveReply): void {

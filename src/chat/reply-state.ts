@@ -46,6 +46,8 @@ export class ReplyState {
     /** This process, among all that share the store. */
     readonly owner: string,
     private readonly leaseMs: number,
+    /** Called with its user when a reply is claimed or has ended. */
+    private readonly onMoved: (userId: string) => void,
   ) {}
 
   /** The end of a lease that begins now. */
@@ -71,7 +73,7 @@ export class ReplyState {
     text: { content: string; thinking: string },
   ): Promise<MessageRow | undefined> {
     const begun = row.status === 'streaming'
-    return this.store.updateReply(
+    return this.#move(
       row.id,
       { status: [row.status], epoch: row.epoch, owner: row.owner ?? null },
       {
@@ -110,7 +112,7 @@ export class ReplyState {
    * @param owner who must still hold it; undefined: whoever does.
    */
   end(row: MessageRow, outcome: Outcome, owner?: string | null): Promise<MessageRow | undefined> {
-    return this.store.updateReply(
+    return this.#move(
       row.id,
       { status: endsFrom[outcome.status], epoch: row.epoch, ...(owner !== undefined && { owner }) },
       {
@@ -123,6 +125,13 @@ export class ReplyState {
         ...(outcome.error && { error: outcome.error }),
       },
     )
+  }
+
+  /** Who stored the reply may have died before it could tell of it; whoever moves it does. */
+  async #move(...update: Parameters<Store['updateReply']>): Promise<MessageRow | undefined> {
+    const moved = await this.store.updateReply(...update)
+    if (moved) this.onMoved(moved.userId)
+    return moved
   }
 }
 

@@ -2,6 +2,7 @@ import { createHmac } from 'node:crypto'
 import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
 import { api, register, startApp } from '../services/app.js'
+import { eventually } from '../services/eventually.js'
 
 const jwtSecret = 'a secret of the tests, of 32 bytes and more'
 
@@ -101,6 +102,31 @@ t.test('access tokens', async (t) => {
     t.equal(status, 401)
     t.equal(body.code, 'TOKEN_EXPIRED')
   })
+
+  t.test('that were let in before expire all the same', async (t) => {
+    const exp = Math.ceil(Date.now() / 1000) + 1
+    const token = sign(header, { ...claims, exp })
+    for (let n = 0; n < 3; n++) t.equal((await profile(token)).status, 200)
+    await eventually('it is refused', async () => (await profile(token)).status === 401)
+    t.ok(Date.now() >= exp * 1000)
+    t.match(await profile(token), { status: 401, body: { code: 'TOKEN_EXPIRED' } })
+  })
+
+  t.test(
+    'that were refused before are refused again, and a right one beside them is not',
+    async (t) => {
+      const wrong = sign(header, claims, 'another secret of 32 bytes and more')
+      const soon = sign(header, { ...claims, nbf: Math.ceil(Date.now() / 1000) + 1 })
+      for (let n = 0; n < 3; n++) {
+        t.equal((await profile(wrong)).status, 401)
+        t.equal((await profile(user.token)).status, 200)
+      }
+      t.equal((await profile(soon)).status, 401)
+      await eventually('it is let in once its time has come', async () => {
+        return (await profile(soon)).status === 200
+      })
+    },
+  )
 
   t.test('are wanted in the Authorization header, as Bearer', async (t) => {
     const call = api(url)

@@ -23,6 +23,18 @@ export function cacheContract(t: Test, { open, pass }: Subject): void {
     await cache.delete('a')
   })
 
+  t.test('keeps text and bytes alike', async (t) => {
+    const { cache, other } = await open(t)
+    const text = 'é😀\n'
+    await cache.set('text', text, 60_000)
+    await cache.set('bytes', Buffer.from(text), 60_000)
+    for (const key of ['text', 'bytes']) {
+      t.equal(await other.get(key), text, key)
+      t.same(await other.getBytes(key), Buffer.from(text), key)
+    }
+    t.equal(await cache.getBytes('none'), undefined)
+  })
+
   t.test('forgets a value when its time is over', async (t) => {
     const { cache } = await open(t)
     await cache.set('short', 'x', 100)

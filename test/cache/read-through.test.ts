@@ -6,6 +6,12 @@ import { forget, readThrough } from '../../src/cache/read-through.js'
 import { newId } from '../../src/ids.js'
 import { openRedisCache } from '../services/redis-cache.js'
 
+const lasting = (text: string) => async () => ({ text, lasts: true })
+
+/** What is answered, as text. */
+const readText = async (...asked: Parameters<typeof readThrough>) =>
+  (await readThrough(...asked)).toString()
+
 const { REDIS_URL, REDIS_CLUSTER_URL } = process.env
 
 t.test('the process’s memory', async (t) => {
@@ -23,66 +29,74 @@ for (const [name, url] of Object.entries({ REDIS_URL, REDIS_CLUSTER_URL })) {
 /** @param a @param b the caches of two servers. */
 async function contract(t: Test, a: Cache, b: Cache) {
   await t.test('is read once, and by the other server not at all', async (t) => {
-    const kept = chatListKey(newId())
-    t.equal(await readThrough(a, kept, async () => 'first'), 'first')
-    t.equal(await readThrough(b, kept, async () => 'second'), 'first')
-    await forget(b, kept)
-    t.equal(await readThrough(a, kept, async () => 'second'), 'second')
-    t.equal(await readThrough(b, kept, async () => 'third'), 'second')
+    const kept = chatListKey(newId(), 20)
+    t.equal(await readText(a, kept, lasting('first')), 'first')
+    t.equal(await readText(b, kept, lasting('second')), 'first')
+    await forget(b, kept.state)
+    t.equal(await readText(a, kept, lasting('second')), 'second')
+    t.equal(await readText(b, kept, lasting('third')), 'second')
   })
 
   for (const before of ['nothing', 'something'] as const) {
     await t.test(`what was read before a change is not kept after it: ${before}`, async (t) => {
-      const kept = chatListKey(newId())
+      const kept = chatListKey(newId(), 20)
       let stored = 'old'
       if (before === 'something') {
-        await readThrough(a, kept, async () => stored)
+        await readText(a, kept, async () => ({ text: stored, lasts: true }))
         // Only the value's own life is over.
         await a.delete(kept.key)
       }
-      const late = await readThrough(a, kept, async () => {
+      const late = await readText(a, kept, async () => {
         const page = stored
         stored = 'new'
-        await forget(b, kept)
-        return page
+        await forget(b, kept.state)
+        return { text: page, lasts: true }
       })
       t.equal(late, 'old')
-      for (const cache of [a, b]) t.equal(await readThrough(cache, kept, async () => stored), 'new')
+      for (const cache of [a, b])
+        t.equal(await readText(cache, kept, async () => ({ text: stored, lasts: true })), 'new')
     })
 
     await t.test(`nor when another has read the new one: ${before}`, async (t) => {
-      const kept = chatListKey(newId())
+      const kept = chatListKey(newId(), 20)
       if (before === 'something') {
-        await readThrough(a, kept, async () => 'old')
+        await readText(a, kept, lasting('old'))
         await a.delete(kept.key)
       }
-      await readThrough(a, kept, async () => {
-        await forget(b, kept)
-        await readThrough(b, kept, async () => 'new')
-        return 'old'
+      await readText(a, kept, async () => {
+        await forget(b, kept.state)
+        await readText(b, kept, lasting('new'))
+        return { text: 'old', lasts: true }
       })
-      t.equal(await readThrough(b, kept, async () => 'new'), 'new')
+      t.equal(await readText(b, kept, lasting('new')), 'new')
     })
   }
 
   await t.test('a value that is kept costs two reads at once and nothing else', async (t) => {
-    const kept = chatListKey(newId())
-    await readThrough(a, kept, async () => 'kept')
+    const kept = chatListKey(newId(), 20)
+    await readText(a, kept, lasting('kept'))
     const asked: string[] = []
+    async function asks(key: string) {
+      asked.push(key)
+      // Answers come only when both were asked.
+      await Promise.resolve()
+      t.equal(asked.length, 2)
+    }
     const asking: Cache = {
       ...a,
       async get(key) {
-        asked.push(key)
-        // Answers come only when both were asked.
-        await Promise.resolve()
-        t.equal(asked.length, 2)
+        await asks(key)
         return a.get(key)
+      },
+      async getBytes(key) {
+        await asks(key)
+        return a.getBytes(key)
       },
       async set(key) {
         asked.push(key)
       },
     }
-    t.equal(await readThrough(asking, kept, async () => 'other'), 'kept')
+    t.equal(await readText(asking, kept, lasting('other')), 'kept')
     t.equal(asked.length, 2)
   })
 }

@@ -69,7 +69,9 @@ if (!url) {
           ping: () => inner.ping(),
           close: () => inner.close(),
           get: (key: string) => inner.get(prefix + key),
-          set: (key: string, value: string, ttlMs: number) => inner.set(prefix + key, value, ttlMs),
+          getBytes: (key: string) => inner.getBytes(prefix + key),
+          set: (key: string, value: string | Buffer, ttlMs: number) =>
+            inner.set(prefix + key, value, ttlMs),
           delete: (key: string) => inner.delete(prefix + key),
           hit: (key: string, windowMs: number, events?: number) =>
             inner.hit(prefix + key, windowMs, events),

@@ -38,7 +38,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: ChatList, ...errors(400, 401, 500, 503) },
       },
     },
-    (request) => chats.list(request.session.userId, request.query),
+    ({ session, query }, reply) =>
+      reply.sendWritten((write) => chats.list(session.userId, query, write)),
   )
 
   fastify.get(
@@ -54,8 +55,10 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: ChatWithMessages, ...errors(400, 401, 404, 500, 503) },
       },
     },
-    ({ session, params, query }) =>
-      chats.read(session.userId, params.chatId, { limit: query.limit, cursor: query.before }),
+    ({ session, params, query: { limit, before } }, reply) =>
+      reply.sendWritten((write) =>
+        chats.read(session.userId, params.chatId, { limit, cursor: before }, write),
+      ),
   )
 
   fastify.patch(
