@@ -3,6 +3,7 @@ import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { parseConfig } from './config.js'
 import { loggerOptions } from './logging.js'
+import { freeStartGarbage } from './start-garbage.js'
 
 /** Ends the process with one line that says what to do. */
 function refuse(error: unknown): never {
@@ -29,6 +30,9 @@ async function start(): Promise<void> {
       ),
     )
   }, config.START_TIMEOUT_MS)
+  await app.ready()
+  // It takes a tenth of a second, which nobody waits for yet.
+  await freeStartGarbage()
   await app.listen({ port: config.PORT, host: config.HOST })
   clearTimeout(giveUp)
 }
