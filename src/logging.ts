@@ -1,4 +1,4 @@
-import type { LoggerOptions } from 'pino'
+import pino, { type LoggerOptions } from 'pino'
 import type { Config } from './config.js'
 
 type Fields = Record<string, unknown>
@@ -91,3 +91,16 @@ export function loggerOptions(config: Pick<Config, 'LOG_LEVEL'>) {
     hooks: { streamWrite: scrub },
   } satisfies LoggerOptions
 }
+
+/**
+ * Standard output, written in pieces: a line by itself costs a fifth of a request. A line waits at
+ * most a tenth of a second, and none is lost but by SIGKILL; where nobody reads, new ones are.
+ */
+export const logOutput = () =>
+  pino.destination({
+    dest: 1,
+    sync: false,
+    minLength: 4096,
+    periodicFlush: 100,
+    maxLength: 4 * 1024 * 1024,
+  })

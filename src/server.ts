@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { parseConfig } from './config.js'
-import { loggerOptions } from './logging.js'
+import { loggerOptions, logOutput } from './logging.js'
 import { freeStartGarbage } from './start-garbage.js'
 
 /** Ends the process with one line that says what to do. */
@@ -15,7 +15,7 @@ async function start(): Promise<void> {
   // What the environment says already is not replaced.
   if (existsSync('.env')) process.loadEnvFile('.env')
   const config = parseConfig(process.env)
-  const app = createApp(config, { logger: loggerOptions(config) })
+  const app = createApp(config, { logger: { ...loggerOptions(config), stream: logOutput() } })
   closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
     if (err) app.log.fatal({ err }, 'the process fails')
     else app.log.info({ signal }, 'going down')

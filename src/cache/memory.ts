@@ -30,6 +30,8 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
     sizeCalculation: (value, key) =>
       (typeof value === 'string' ? 2 : 1) * value.length + 2 * key.length + entryOverheadBytes,
     perf,
+    // A look at the clock costs less than the timer that would spare it.
+    ttlResolution: 0,
   })
   const windows = new LRUCache<string, Window>({ max: maxEntries, perf })
   const channels = new Map<string, Set<(message: string) => void>>()

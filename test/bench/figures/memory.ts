@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Bench, SideName } from '../bench.js'
 import { type Figure, row } from '../figure.js'
+import type { Server } from '../processes.js'
 import { finish, interleave, openConversations } from '../token-run.js'
 
 const settleMs = 3000
@@ -22,20 +23,34 @@ async function bytesPerSocket(bench: Bench, side: SideName, sockets: number) {
   return grown / sockets
 }
 
-/** Megabytes that the process grows by while 1,000 sockets do not read what they are sent. */
-async function growthBySlowSockets(bench: Bench): Promise<number> {
-  const server = await bench.restart('ours')
-  await openConversations(bench, 'ours', bench.size(10, 2), bench.size(101, 5))
-  const before = server.memory()
-  let most = before
-  await bench.load.pauseOthers('ours')
-  await bench.load.say('ours', { rate: 20, tokens: 400, bytes: 8000, spreadMs: 0 })
+/** Replies of megabytes, so that the kernel's buffers of who does not read are full soon. */
+const flood = { rate: 20, tokens: 400, bytes: 8000, spreadMs: 0 }
+
+/** @returns the most that the process holds while replies are streamed, in bytes. */
+async function mostWhileFlooded(bench: Bench, server: Server): Promise<number> {
+  await bench.load.say('ours', flood)
+  let most = server.memory()
   const until = performance.now() + bench.size(20_000, 500)
   while (performance.now() < until) {
-    most = Math.max(most, server.memory())
     await delay(lookEveryMs)
+    most = Math.max(most, server.memory())
   }
   await finish(bench, 'ours')
+  return most
+}
+
+/**
+ * Megabytes that the process grows by while 1,000 sockets do not read what they are sent, beyond
+ * what the same replies take when nobody else is there.
+ */
+async function growthBySlowSockets(bench: Bench): Promise<number> {
+  const server = await bench.restart('ours')
+  const chats = bench.size(10, 2)
+  await openConversations(bench, 'ours', chats)
+  const before = await mostWhileFlooded(bench, server)
+  await openConversations(bench, 'ours', chats, bench.size(101, 5))
+  await bench.load.pauseOthers('ours')
+  const most = await mostWhileFlooded(bench, server)
   await bench.load.close('ours')
   return (most - before) / 1e6
 }
