@@ -24,9 +24,7 @@ interface Encoded {
 export class EventSender {
   readonly #encoded = new WeakMap<object, Encoded>()
 
-  /**
-   * Sends to each; @param onWaiting hears of those for whom it now waits.
-   */
+  /** @param onWaiting hears of each socket for which something now waits in this process. */
   sendToAll(
     sockets: Iterable<ChatSocket>,
     event: string,

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Bench } from './bench.js'
 import type { Row } from './figure.js'
@@ -76,7 +76,10 @@ async function run(options: Options): Promise<void> {
   line.clear()
   if (options.json) process.stdout.write(`${JSON.stringify({ machine, figures: rows })}\n`)
   else process.stdout.write(`${tableOf(rows)}\n`)
-  if (options.write) writeFileSync(results, markdownOf(machine, options, rows))
+  if (options.write) {
+    const before = existsSync(results) ? readFileSync(results, 'utf8') : ''
+    writeFileSync(results, markdownOf(machine, options, rows, before))
+  }
 }
 
 try {

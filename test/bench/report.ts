@@ -48,17 +48,34 @@ export function tableOf(rows: readonly Row[]): string {
     .join('\n')
 }
 
-export function markdownOf(machine: Machine, options: Options, rows: readonly Row[]): string {
+/**
+ * The results as they are written down.
+ * @param before what was written: of the same day, machine and rounds, figures that were not
+ *   measured again stay.
+ */
+export function markdownOf(
+  machine: Machine,
+  options: Options,
+  rows: readonly Row[],
+  before: string,
+): string {
   const date = new Date().toISOString().slice(0, 10)
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  const head = `Measured ${date} by \`npm run bench -- --write\`. ${headOf(machine, options).replace('\n', '. ')}`
+  const measured = new Map(rows.map((row) => [row.name, line(cellsOf(row))]))
+  const kept = before.includes(head)
+    ? before.split('\n').filter((text) => /^\| [^-]/.test(text))
+    : []
+  const known = new Map(kept.slice(1).map((text) => [text.split(' | ')[0]?.slice(2) ?? '', text]))
+  const lines = new Map([...known, ...measured])
   return [
     '# Results',
     '',
-    `Measured ${date} by \`npm run bench -- --write\`. ${headOf(machine, options).replace('\n', '. ')}`,
+    head,
     '',
     line(headings),
     line(headings.map(() => '---')),
-    ...rows.map((row) => line(cellsOf(row))),
+    ...lines.values(),
     '',
   ].join('\n')
 }

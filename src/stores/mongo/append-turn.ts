@@ -79,8 +79,8 @@ async function findStored(
 }
 
 /**
- * Moves the chat, and answers with it; repeating it changes nothing. A chat that was deleted meanwhile is not found any
- * more, and the turn goes with it.
+ * Moves the chat, and answers with it; repeating it changes nothing. A chat that was deleted
+ * meanwhile is not found any more, and the turn goes with it.
  * @throws AppError CHAT_NOT_FOUND
  */
 async function settle(
