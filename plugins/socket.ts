@@ -99,8 +99,6 @@ export default fp(
     }
 
     io.on('connection', (socket) => {
-      // What is needed of its first request is in the handshake; the rest is a sixth of its memory.
-      Object.assign(socket.conn, { request: null })
       audience.admit(socket)
       const isWithinLimit = eventLimit(config.RATE_LIMIT_SOCKET_EVENTS_PER_SECOND, () => {
         log.info({ userId: socket.data.userId }, 'a socket that floods was disconnected')

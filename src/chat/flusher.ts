@@ -4,9 +4,9 @@ import type { LiveReply } from './live-reply.js'
 /**
  * The tick of the whole process, in milliseconds: how long text may wait to share a frame, and its
  * system call, with what follows. It is so many times what a flush takes: a server with little to
- * do tells each token almost at once, and a busy one has eleven frames a second of each reply.
+ * do tells each token almost at once, and a busy one has twelve frames a second of each reply.
  */
-const tick = { shortestMs: 10, longestMs: 90, timesFlush: 50 }
+const tick = { shortestMs: 10, longestMs: 80, timesFlush: 50 }
 /** A flush that takes longer, in milliseconds, lets others in between: a first token must not wait. */
 const sliceMs = 2
 /** Replies between two looks at the clock. */
