@@ -2,7 +2,12 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import fastifySocketIo from 'fastify-socket.io'
 import { Audience } from '../src/chat/audience.js'
-import { type ChatServer, type ChatSocket, closeConnections } from '../src/chat/chat-socket.js'
+import {
+  type ChatServer,
+  type ChatSocket,
+  closeConnections,
+  forgetHandshake,
+} from '../src/chat/chat-socket.js'
 import { AppError } from '../src/errors.js'
 
 /** What an event's handler answers with; a function is called in the turn in which it is sent. */
@@ -29,8 +34,6 @@ declare module 'fastify' {
 const abuseFactor = 5
 /** How long closing waits for sockets to have read what was sent to them, in milliseconds. */
 const closeGraceMs = 1000
-/** The longest delay that a timer takes, in milliseconds. */
-const longestTimerMs = 2 ** 31 - 1
 
 type Acknowledge = (answer: object) => void
 
@@ -80,11 +83,10 @@ export default fp(
       const bearer = typeof token === 'string' ? token : /^Bearer (\S+)$/i.exec(header ?? '')?.[1]
       if (!bearer) throw new AppError('UNAUTHORIZED')
       const { userId, sessionId, expiresAt } = await sessions.authenticate(bearer)
+      forgetHandshake(socket)
       socket.data.userId = userId
       socket.data.sessionId = sessionId
-      const lifeMs = Math.min(expiresAt.getTime() - Date.now(), longestTimerMs)
-      const expiry = setTimeout(() => socket.disconnect(true), lifeMs).unref()
-      socket.once('disconnect', () => clearTimeout(expiry))
+      socket.data.expiresAt = expiresAt.getTime()
     }
 
     function refusal(error: unknown): Error {
@@ -98,35 +100,44 @@ export default fp(
       return new AppError('INTERNAL')
     }
 
+    // These are the same for all sockets: a closure for each would cost more than the rest of it.
     io.on('connection', (socket) => {
       audience.admit(socket)
-      const isWithinLimit = eventLimit(config.RATE_LIMIT_SOCKET_EVENTS_PER_SECOND, () => {
-        log.info({ userId: socket.data.userId }, 'a socket that floods was disconnected')
-        socket.disconnect(true)
-      })
-      socket.onAny((name: string, ...args: unknown[]) => {
-        const last = args.at(-1)
-        const acknowledge =
-          typeof last === 'function'
-            ? (last as Acknowledge)
-            : // A client without acknowledgements hears of its errors by an event.
-              (answer: object) => {
-                if ('error' in answer)
-                  (socket as ErrorSocket).emit('event-error', { event: name, ...answer })
-              }
-        const refuse = (error: unknown) => {
-          const answer = { ok: false, error: wireError(asAppError(error)) }
-          audience.answer(socket, () => acknowledge(answer))
-        }
-        if (!isWithinLimit()) return refuse(new AppError('RATE_LIMITED'))
-        const payload = typeof args[0] === 'function' ? undefined : args[0]
-        run(name, payload, socket).then((answer) => {
-          audience.answer(socket, () => {
-            acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
-          })
-        }, refuse)
-      })
+      socket.on('disconnect', forget)
+      socket.onAny(hear)
     })
+
+    function forget(this: ChatSocket) {
+      audience.forget(this)
+    }
+
+    const isWithinLimit = eventLimit(config.RATE_LIMIT_SOCKET_EVENTS_PER_SECOND, (socket) => {
+      log.info({ userId: socket.data.userId }, 'a socket that floods was disconnected')
+      socket.disconnect(true)
+    })
+
+    function hear(this: ChatSocket, name: string, ...args: unknown[]) {
+      const last = args.at(-1)
+      const acknowledge =
+        typeof last === 'function'
+          ? (last as Acknowledge)
+          : // A client without acknowledgements hears of its errors by an event.
+            (answer: object) => {
+              if ('error' in answer)
+                (this as ErrorSocket).emit('event-error', { event: name, ...answer })
+            }
+      const refuse = (error: unknown) => {
+        const answer = { ok: false, error: wireError(asAppError(error)) }
+        audience.answer(this, () => acknowledge(answer))
+      }
+      if (!isWithinLimit(this)) return refuse(new AppError('RATE_LIMITED'))
+      const payload = typeof args[0] === 'function' ? undefined : args[0]
+      run(name, payload, this).then((answer) => {
+        audience.answer(this, () => {
+          acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
+        })
+      }, refuse)
+    }
 
     async function run(name: string, payload: unknown, socket: ChatSocket): Promise<Answer> {
       const event = events.get(name)
@@ -153,18 +164,22 @@ function wireError({ code, message, retryable }: AppError) {
   return { code, message, retryable }
 }
 
-/** Counts a socket's events by the second; `onAbuse` is called once when it floods. */
-function eventLimit(perSecond: number, onAbuse: () => void): () => boolean {
+/** Counts sockets' events by the second; `onAbuse` is called once in it with one that floods. */
+function eventLimit(
+  perSecond: number,
+  onAbuse: (socket: ChatSocket) => void,
+): (socket: ChatSocket) => boolean {
   let windowEnds = 0
-  let count = 0
-  return () => {
+  let counts = new WeakMap<ChatSocket, number>()
+  return (socket) => {
     const now = Date.now()
     if (now >= windowEnds) {
       windowEnds = now + 1000
-      count = 0
+      counts = new WeakMap()
     }
-    count++
-    if (count === perSecond * abuseFactor) onAbuse()
+    const count = (counts.get(socket) ?? 0) + 1
+    counts.set(socket, count)
+    if (count === perSecond * abuseFactor) onAbuse(socket)
     return count <= perSecond
   }
 }

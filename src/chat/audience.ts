@@ -7,10 +7,13 @@ import type { OtherServers } from './other-servers.js'
 
 const chatRoom = (chatId: string) => `chat:${chatId}`
 const userRoom = (userId: string) => `user:${userId}`
-const sessionRoom = (sessionId: string) => `session:${sessionId}`
 
 /** How often slow sockets are looked at, in milliseconds. */
 const pumpEveryMs = 20
+/** How often sockets are looked through for expired tokens, in milliseconds. */
+const expiryEveryMs = 1000
+
+type Listening = Map<string, Promise<() => void>>
 
 /**
  * The sockets of this server as listeners of the hub. A socket that reads too slowly is taken out
@@ -19,9 +22,10 @@ const pumpEveryMs = 20
  */
 export class Audience implements HubListener {
   readonly #laggards = new Map<string, Laggard>()
-  /** What each socket has this server listen to, with the ways to stop. */
-  readonly #listening = new Map<string, Map<string, Promise<() => void>>>()
+  /** What each socket has this server listen to at others, with the ways to stop. */
+  readonly #listening = new Map<string, Listening>()
   readonly #sender = new EventSender()
+  readonly #expiry = setInterval(() => this.#dismissExpired(), expiryEveryMs).unref()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
@@ -32,23 +36,32 @@ export class Audience implements HubListener {
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
-    const { userId, sessionId } = socket.data
-    void socket.join([userRoom(userId), sessionRoom(sessionId)])
-    const listening = new Map([[userRoom(userId), this.others.listenToUser(userId)]])
-    this.#listening.set(socket.id, listening)
-    socket.once('disconnect', () => {
-      this.#laggards.delete(socket.id)
-      this.#listening.delete(socket.id)
-      for (const room of listening.keys()) stopListening(listening, room)
-    })
+    const room = userRoom(socket.data.userId)
+    void socket.join(room)
+    void this.#keep(socket, room, this.others.listenToUser(socket.data.userId))
+  }
+
+  /** A socket is gone. */
+  forget(socket: ChatSocket): void {
+    this.#laggards.delete(socket.id)
+    const listening = this.#listening.get(socket.id)
+    this.#listening.delete(socket.id)
+    for (const room of listening?.keys() ?? []) stopListening(listening, room)
   }
 
   /** Resolves when this server hears what others say in a chat that a socket is about to join. */
   async listen(socket: ChatSocket, chatId: string): Promise<void> {
-    const listening = this.#listening.get(socket.id)
+    if (!socket.connected) return
     const room = chatRoom(chatId)
-    if (listening && !listening.has(room)) listening.set(room, this.others.listenToChat(chatId))
-    await listening?.get(room)
+    const known = this.#listening.get(socket.id)?.get(room)
+    await (known ?? this.#keep(socket, room, this.others.listenToChat(chatId)))
+  }
+
+  #keep(socket: ChatSocket, room: string, entered: Promise<() => void> | undefined) {
+    if (!entered) return
+    const listening: Listening = this.#listening.get(socket.id) ?? new Map()
+    this.#listening.set(socket.id, listening.set(room, entered))
+    return entered
   }
 
   /** Lets a socket hear a chat from now on. */
@@ -62,8 +75,7 @@ export class Audience implements HubListener {
     this.#laggards.get(socket.id)?.leave(chatId)
     const room = chatRoom(chatId)
     void socket.leave(room)
-    const listening = this.#listening.get(socket.id)
-    if (listening) stopListening(listening, room)
+    stopListening(this.#listening.get(socket.id), room)
   }
 
   /** Answers a socket, once it has read what it was sent before: who asks must also read. */
@@ -78,7 +90,19 @@ export class Audience implements HubListener {
 
   /** Closes every socket of a session that ended. */
   dismiss(sessionId: string): void {
-    this.io.local.in(sessionRoom(sessionId)).disconnectSockets(true)
+    this.#dismissWhere(({ data }) => data.sessionId === sessionId)
+  }
+
+  #dismissExpired(): void {
+    const now = Date.now()
+    this.#dismissWhere(({ data }) => data.expiresAt <= now)
+  }
+
+  /** All are looked at: so rare a thing is not worth a room or a timer for each. */
+  #dismissWhere(isOver: (socket: ChatSocket) => boolean): void {
+    for (const socket of this.io.sockets.sockets.values()) {
+      if (isOver(socket)) socket.disconnect(true)
+    }
   }
 
   toChat<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
@@ -135,13 +159,14 @@ export class Audience implements HubListener {
   }
 
   close(): void {
+    clearInterval(this.#expiry)
     clearInterval(this.#pump)
     this.#laggards.clear()
   }
 }
 
-function stopListening(listening: Map<string, Promise<() => void>>, room: string): void {
-  const entered = listening.get(room)
-  listening.delete(room)
+function stopListening(listening: Listening | undefined, room: string): void {
+  const entered = listening?.get(room)
+  listening?.delete(room)
   void entered?.then((leave) => leave())
 }

@@ -7,6 +7,8 @@ import type { ServerEvents } from '../../schemas/events.js'
 interface SocketData {
   userId: string
   sessionId: string
+  /** When its token expires, in milliseconds since 1970. */
+  expiresAt: number
 }
 
 type Listeners = { [E in keyof ServerEvents]: (payload: ServerEvents[E]) => void }
@@ -34,6 +36,17 @@ interface Connection {
 
 const connectionOf = (socket: ChatSocket) => socket.conn as unknown as Connection
 
+const nothing = Object.freeze({})
+
+/**
+ * Lets go of what a client sent to connect, its token among it: a kilobyte for each socket. The
+ * request is emptied, since engine.io holds on to it for as long as the connection lasts.
+ */
+export function forgetHandshake(socket: ChatSocket): void {
+  Object.assign(socket.request, { headers: nothing, rawHeaders: [], _query: nothing })
+  Object.assign(socket.handshake, { headers: nothing, auth: nothing, query: nothing })
+}
+
 /** How often closing connections are looked at, in milliseconds. */
 const closeCheckMs = 10
 
@@ -41,13 +54,17 @@ const closeCheckMs = 10
 const openState = 1
 const closedState = 3
 
-/** The TCP connection of a socket that speaks WebSocket, if nothing waits to be written to it. */
+/**
+ * The TCP connection of a socket that speaks WebSocket, if nothing waits to be written to it but
+ * what it holds back itself, corked.
+ */
 export function idleConnectionOf(socket: ChatSocket): TcpSocket | undefined {
   const { readyState, upgrading, writeBuffer, transport } = connectionOf(socket)
   if (readyState !== 'open' || upgrading || writeBuffer.length > 0) return undefined
   if (transport.name !== 'websocket' || transport.socket?.readyState !== openState) return undefined
   const connection = transport.socket._socket
-  return connection?.writableLength === 0 ? connection : undefined
+  if (!connection) return undefined
+  return connection.writableLength === 0 || connection.writableCorked > 0 ? connection : undefined
 }
 /** What waits for a socket to read it, in packets and in bytes. */
 export function backlogOf(socket: ChatSocket) {

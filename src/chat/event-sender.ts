@@ -1,3 +1,4 @@
+import type { Socket as TcpSocket } from 'node:net'
 import { type ChatSocket, idleConnectionOf } from './chat-socket.js'
 
 /** What socket.io keeps to itself of how it sends what is encoded already. */
@@ -32,7 +33,12 @@ export class EventSender {
     onWaiting: (socket: ChatSocket) => void,
   ): void {
     const encoded = encode(event, payload)
-    for (const socket of sockets) if (!write(socket, encoded)) onWaiting(socket)
+    // Text mostly comes alone.
+    const isText = event === 'message-chunk'
+    for (const socket of sockets) {
+      if (!isText) holdBack(socket)
+      if (!write(socket, encoded)) onWaiting(socket)
+    }
   }
 
   /**
@@ -47,12 +53,22 @@ export class EventSender {
   }
 }
 
-/** @returns whether nothing of it waits in this process. */
+/** What a socket is sent before this turn of the loop ends goes in one write. */
+function holdBack(socket: ChatSocket): void {
+  const connection = idleConnectionOf(socket)
+  if (!connection || connection.writableCorked > 0) return
+  connection.cork()
+  process.nextTick(release, connection)
+}
+
+const release = (connection: TcpSocket) => connection.uncork()
+
+/** @returns whether nothing of it waits for the other side. */
 function write(socket: ChatSocket, { packet, frame }: Encoded): boolean {
   const connection = idleConnectionOf(socket)
   if (connection) {
     connection.write(frame)
-    return connection.writableLength === 0
+    return connection.writableLength === 0 || connection.writableCorked > 0
   }
   const options: EncodedOptions = { preEncoded: true, wsPreEncodedFrame: [frame] }
   ;(socket.client as unknown as Client).writeToEngine([packet], options)

@@ -5,10 +5,10 @@ import type { LiveReply } from './live-reply.js'
 export interface OtherServers {
   /**
    * Hears what others say in a chat, or of a user's chats, and tells it to this server's hub.
-   * @returns the way to stop, once it is heard.
+   * @returns the way to stop, once it is heard; nothing where there is nobody to hear.
    */
-  listenToChat(chatId: string): Promise<() => void>
-  listenToUser(userId: string): Promise<() => void>
+  listenToChat(chatId: string): Promise<() => void> | undefined
+  listenToUser(userId: string): Promise<() => void> | undefined
   /** A reply of a chat that is listened to. */
   live(messageId: string): LiveReply | undefined
   liveOfChat(chatId: string): LiveReply[]
@@ -25,8 +25,8 @@ export interface OtherServers {
 
 /** Where there is one server alone. */
 export const noOtherServers: OtherServers = {
-  listenToChat: async () => () => {},
-  listenToUser: async () => () => {},
+  listenToChat: () => undefined,
+  listenToUser: () => undefined,
   live: () => undefined,
   liveOfChat: () => [],
   refresh: async () => {},

@@ -139,7 +139,7 @@ export class Rejoining {
         }
       }
     } finally {
-      leave()
+      leave?.()
     }
   }
 
