@@ -1,5 +1,5 @@
 import { AppError } from '../errors.js'
-import type { ChatRow, MessageRow, Store } from '../stores/store.js'
+import type { ChatRow, MessageText, Store } from '../stores/store.js'
 import type { TokenEstimate } from './token-estimate.js'
 
 export interface PromptMessage {
@@ -60,14 +60,14 @@ export function assertFits(
  *   gone.
  */
 export async function fitContext(
-  store: Pick<Store, 'listMessages'>,
+  store: Pick<Store, 'listTexts'>,
   chat: ChatRow,
   replySeq: number,
   window: Window,
   estimate: TokenEstimate,
 ): Promise<Prompt> {
   // The first page with the message itself.
-  let page = await store.listMessages(chat.id, pageSize + 1, replySeq)
+  let page = await store.listTexts(chat.id, pageSize + 1, replySeq)
   const message = page.pop()
   if (!message) throw new AppError('CHAT_NOT_FOUND')
   assertFits(window, chat.system, message.content, estimate)
@@ -94,7 +94,7 @@ export async function fitContext(
     }
     if (keptFrom === before || keptFrom === 1) break
     before = keptFrom
-    page = await store.listMessages(chat.id, pageSize, before)
+    page = await store.listTexts(chat.id, pageSize, before)
   }
 
   return {
@@ -108,8 +108,8 @@ export async function fitContext(
 }
 
 /** A user's message with what answered it, oldest first. */
-function exchangesOf(rows: readonly MessageRow[]): MessageRow[][] {
-  const exchanges: MessageRow[][] = []
+function exchangesOf(rows: readonly MessageText[]): MessageText[][] {
+  const exchanges: MessageText[][] = []
   for (const row of rows) {
     const last = exchanges.at(-1)
     if (row.role === 'assistant' && last) last.push(row)

@@ -27,6 +27,7 @@ export type MessageStore = Pick<
   | 'findMessage'
   | 'findTurn'
   | 'listMessages'
+  | 'listTexts'
   | 'listActiveReplies'
   | 'listActiveRepliesOf'
   | 'updateReply'

@@ -73,6 +73,9 @@ export interface MessageRow {
   leaseUntil?: Date
 }
 
+/** What a message says. */
+export type MessageText = Pick<MessageRow, 'seq' | 'role' | 'content'>
+
 export interface NewTurn {
   /** Stored with the next two places of its chat as `seq`. */
   message: Omit<MessageRow, 'seq'>
@@ -81,18 +84,21 @@ export interface NewTurn {
   title: string
 }
 
-export type StoredTurn = {
+interface TurnRows {
   message: MessageRow
   reply: MessageRow
-} & (
-  | {
-      created: true
-      /** As the turn moved it. */
-      chat: ChatRow
-    }
+}
+
+export interface CreatedTurn extends TurnRows {
+  created: true
+  /** As the turn moved it. */
+  chat: ChatRow
+}
+
+export type StoredTurn =
+  | CreatedTurn
   /** The same message had been stored before. */
-  | { created: false }
-)
+  | (TurnRows & { created: false })
 
 /** What must still be so for a conditional update of a reply to happen. */
 export interface ReplyCondition {
@@ -183,6 +189,8 @@ export interface Store {
   ): Promise<{ message: MessageRow; reply: MessageRow } | undefined>
   /** The newest `limit` messages with a seq below `before` (all when undefined), in order of seq. */
   listMessages(chatId: string, limit: number, before?: number): Promise<MessageRow[]>
+  /** What the newest `limit` messages with a seq below `before` say, in order of seq. */
+  listTexts(chatId: string, limit: number, before: number): Promise<MessageText[]>
   /** The replies of a chat that have not ended, in order of seq. */
   listActiveReplies(chatId: string): Promise<MessageRow[]>
   /** The replies of all of a user's chats that have not ended. */

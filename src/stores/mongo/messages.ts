@@ -1,6 +1,6 @@
 import type { Filter, UpdateFilter } from 'mongodb'
 import type { MessageStore } from '../parts.js'
-import type { Checkpoint, ReplyChange, ReplyCondition } from '../store.js'
+import type { Checkpoint, MessageText, ReplyChange, ReplyCondition } from '../store.js'
 import { appendTurn } from './append-turn.js'
 import type { Collections, MessageDocument } from './collections.js'
 import { messageOf } from './message-document.js'
@@ -31,6 +31,16 @@ export function createMessages(collections: Collections): MessageStore {
         .limit(limit)
         .toArray()
       return page.map(messageOf).reverse()
+    },
+
+    async listTexts(chatId, limit, before) {
+      const page = await messages
+        .find({ chatId, seq: { $lt: before } })
+        .project<MessageText>({ _id: 0, seq: 1, role: 1, content: 1 })
+        .sort({ seq: -1 })
+        .limit(limit)
+        .toArray()
+      return page.reverse()
     },
 
     async listActiveReplies(chatId) {

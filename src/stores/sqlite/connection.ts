@@ -73,24 +73,6 @@ export class Connection {
     }
   }
 
-  /** Whether a transaction is open. */
-  get inTransaction(): boolean {
-    return this.#db.inTransaction
-  }
-
-  /** Runs `work` as a part of the open transaction, wholly or not at all. */
-  part<T>(work: () => T): T {
-    this.exec('SAVEPOINT part')
-    try {
-      const result = work()
-      this.exec('RELEASE part')
-      return result
-    } catch (error) {
-      if (this.#db.inTransaction) this.exec('ROLLBACK TO part; RELEASE part')
-      throw error
-    }
-  }
-
   close(): void {
     if (!this.#open) return
     this.#open = false

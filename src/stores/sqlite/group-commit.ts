@@ -17,7 +17,7 @@ export class GroupCommit {
 
   /**
    * Runs `work`, which must not wait for anything, wholly or not at all; others are not touched by
-   * what it throws.
+   * what it throws. It may be run again after it was undone with another's failure.
    * @returns what it returned, once that is on the disk.
    */
   write<T>(work: () => T): Promise<T> {
@@ -29,25 +29,20 @@ export class GroupCommit {
   /** Commits what waits for it now. */
   flush(): void {
     const writes = this.#writes
-    if (writes.length === 0) return
     this.#writes = []
-    try {
-      const settled = this.connection.transaction(() => writes.map((write) => this.#run(write)))
-      for (const settle of settled) settle()
-    } catch (error) {
-      for (const { reject } of writes) reject(error)
-    }
+    this.#commit(writes)
   }
 
-  /** @returns what tells its caller how it went, once it is committed. */
-  #run({ work, resolve, reject }: Write): () => void {
+  #commit(writes: readonly Write[]): void {
+    const [first] = writes
+    if (!first) return
     try {
-      const value = this.connection.part(work) as never
-      return () => resolve(value)
+      const values = this.connection.transaction(() => writes.map(({ work }) => work() as never))
+      for (const [n, { resolve }] of writes.entries()) resolve(values[n] as never)
     } catch (error) {
-      // With the whole transaction those before it are undone.
-      if (!this.connection.inTransaction) throw error
-      return () => reject(error)
+      // Whose failure it was shows when each is committed alone.
+      if (writes.length === 1) first.reject(error)
+      else for (const write of writes) this.#commit([write])
     }
   }
 }

@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.js'
 import type { MessageStore } from '../parts.js'
-import type { MessageRow, ReplyChange, ReplyCondition } from '../store.js'
+import type { MessageRow, MessageText, ReplyChange, ReplyCondition } from '../store.js'
 import { type ChatCells, chatJson, chatOf } from './chats.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
@@ -32,8 +32,10 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const active = many('chat_id = ? AND lease_until IS NOT NULL ORDER BY seq')
   const activeOfUser = many('lease_until IS NOT NULL AND user_id = ?')
   const lapsed = many('lease_until <= ? ORDER BY created_at, seq LIMIT ?')
-  const lastPlace = connection.reader<number>(
-    'SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = ?',
+  const texts = connection.reader<[seq: number, role: MessageRow['role'], content: string][]>(
+    `SELECT json_group_array(json_array(seq, role, content)) FROM (
+       SELECT seq, role, content FROM messages
+       WHERE chat_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?)`,
   )
 
   const insert = connection.writer(
@@ -41,7 +43,9 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
   const moveChat = connection.reader<ChatCells>(
-    `UPDATE chats SET message_count = ?, updated_at = max(updated_at, ?), title = coalesce(title, ?)
+    `UPDATE chats SET
+       message_count = 2 + (SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = chats.id),
+       updated_at = max(updated_at, ?), title = coalesce(title, ?)
      WHERE id = ? AND user_id = ? RETURNING ${chatJson}`,
   )
   const changeState = connection.writer(
@@ -74,14 +78,17 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
           if (!storedReply) throw new Error(`Message ${stored.id} has no reply.`)
           return { message: stored, reply: storedReply, created: false }
         }
-        const seq = (lastPlace(message.chatId) ?? 0) + 1
         const at = message.createdAt.getTime()
-        const moved = moveChat(seq + 1, at, title, message.chatId, message.userId)
+        const moved = moveChat(at, title, message.chatId, message.userId)
         if (!moved) throw new AppError('CHAT_NOT_FOUND')
-        const turn = { message: { ...message, seq }, reply: { ...reply, seq: seq + 1 } }
+        const chat = chatOf(message.userId, moved)
+        const turn = {
+          message: { ...message, seq: chat.messageCount - 1 },
+          reply: { ...reply, seq: chat.messageCount },
+        }
         insert(...givenOf(turn.message), ...stateOf(turn.message))
         insert(...givenOf(turn.reply), ...stateOf(turn.reply))
-        return { ...turn, created: true, chat: chatOf(message.userId, moved) }
+        return { ...turn, created: true, chat }
       })
     },
 
@@ -100,6 +107,11 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async listMessages(chatId, limit, before = Number.MAX_SAFE_INTEGER) {
       return (page(chatId, before, limit) ?? []).map(messageOf).reverse()
+    },
+
+    async listTexts(chatId, limit, before) {
+      const page = texts(chatId, before, limit) ?? []
+      return page.map(([seq, role, content]): MessageText => ({ seq, role, content })).reverse()
     },
 
     async listActiveReplies(chatId) {

@@ -63,7 +63,7 @@ const steps = [
     content TEXT NOT NULL,
     thinking TEXT
   ) STRICT;
-  -- listMessages, findTurn, and the last place in the chat at appendTurn
+  -- listMessages, listTexts, findTurn, and the last place in the chat at appendTurn
   CREATE UNIQUE INDEX messages_by_place ON messages (chat_id, seq);
   -- listActiveReplies
   CREATE INDEX active_by_chat ON messages (chat_id, seq) WHERE lease_until IS NOT NULL;

@@ -157,7 +157,12 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       const seen: number[] = []
       let before: number | undefined
       do {
-        const page = (await store().listMessages(chat.id, limit, before)).map(({ seq }) => seq)
+        const rows = await store().listMessages(chat.id, limit, before)
+        const page = rows.map(({ seq }) => seq)
+        t.strictSame(
+          await store().listTexts(chat.id, limit, before ?? 25),
+          rows.map(({ seq, role, content }) => ({ seq, role, content })),
+        )
         seen.unshift(...page)
         before = page.length === limit ? page[0] : undefined
       } while (before !== undefined)
@@ -168,5 +173,6 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       )
     }
     t.strictSame(await store().listMessages(newId(), 10), [])
+    t.strictSame(await store().listTexts(newId(), 10, 100), [])
   })
 }
