@@ -4,8 +4,16 @@ import { AppError } from '../errors.js'
 import { derivedId, newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import { oneAtATime } from '../one-at-a-time.js'
-import type { ChatRow, MessageRow, NewTurn, Store, StoredTurn } from '../stores/store.js'
+import type {
+  ChatRow,
+  CreatedTurn,
+  MessageRow,
+  NewTurn,
+  Store,
+  StoredTurn,
+} from '../stores/store.js'
 import { assertFits } from './context.js'
+import type { Reservation } from './fair-queue.js'
 import type { ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
 import type { Windows } from './windows.js'
@@ -21,6 +29,8 @@ export interface SendInput {
   /** The chat, where the caller has just found it. */
   chat?: ChatRow
 }
+
+type OnStored = (turn: CreatedTurn, place: Reservation) => void
 
 /** A title's longest, in characters. */
 const titleLength = 60
@@ -38,23 +48,25 @@ export class Accept {
     private readonly catalogue: ModelCatalogue,
     private readonly estimate: TokenEstimate,
     private readonly windows: Windows,
-    private readonly reserve: (ticket: { userId: string; chatId: string }) => () => void,
+    private readonly reserve: (ticket: { userId: string; chatId: string }) => Reservation,
     /** Hears of a message that may or may not be stored. */
     private readonly onUnsure: (userId: string, messageId: string) => void,
   ) {}
 
   /**
-   * @param onStored called with a turn that this call has stored, before its place in the queue is
-   *   given back; a repetition of a known message calls nothing.
+   * A reply that can start at once is stored as one that has begun.
+   * @param onStored called with a turn that this call has stored, and with its place in the queue;
+   *   a repetition of a known message calls nothing.
+   * @returns the turn as it was accepted, its reply queued, or as it is where it is a known one.
    * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MESSAGE_TOO_LONG, QUEUE_FULL,
    *   IDEMPOTENCY_KEY_REUSED, or the store's.
    */
-  accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
+  accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
     // In the order of the records, and a repetition finds what it repeats.
     return this.#inChat([input.chatId], () => this.#accept(input, onStored))
   }
 
-  async #accept(input: SendInput, onStored: (turn: StoredTurn) => void): Promise<StoredTurn> {
+  async #accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
     const { userId, chatId, key } = input
     const id = key === undefined ? newId() : derivedId('message', userId, key)
     const fingerprint = fingerprintOf(input)
@@ -69,22 +81,30 @@ export class Accept {
     const options = { ...chat.options, ...input.options }
     assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 
-    const giveBack = this.reserve({ userId, chatId })
+    const place = this.reserve({ userId, chatId })
+    const status = place.toRun ? 'streaming' : 'queued'
     try {
       const turn = await this.store.appendTurn(
-        this.#turn({ ...input, options }, id, fingerprint, model.name),
+        this.#turn({ ...input, options }, id, fingerprint, model.name, status),
       )
-      if (turn.created) onStored(turn)
-      return turn
+      if (!turn.created) return turn
+      onStored(turn, place)
+      return { ...turn, reply: { ...turn.reply, status: 'queued' } }
     } catch (error) {
       if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') this.onUnsure(userId, id)
       throw error
     } finally {
-      giveBack()
+      place.giveBack()
     }
   }
 
-  #turn(input: SendInput, id: string, fingerprint: string, model: string): NewTurn {
+  #turn(
+    input: SendInput,
+    id: string,
+    fingerprint: string,
+    model: string,
+    status: 'queued' | 'streaming',
+  ): NewTurn {
     const { userId, chatId, content, options } = input
     const createdAt = new Date()
     const common = { chatId, userId, createdAt, epoch: 1, epochStart: 0, takeovers: 0 }
@@ -96,7 +116,7 @@ export class Accept {
         id: replyIdOf(id),
         role: 'assistant',
         content: '',
-        status: 'queued',
+        status,
         model,
         ...(options && Object.keys(options).length > 0 && { options }),
         owner: this.state.owner,

@@ -18,6 +18,16 @@ export interface Place {
   estimatedStart?: Date
 }
 
+/** What a ticket that is yet to be stored will need, held for it. */
+export interface Reservation {
+  /** Whether it is a place to run: the ticket starts as soon as it is in the queue. */
+  readonly toRun: boolean
+  /** Whether it was still held; it is the caller's then. */
+  take(): boolean
+  /** Gives back what was not taken. */
+  giveBack(): void
+}
+
 export interface QueueLimits {
   /** Replies that run at once. */
   maxConcurrent: number
@@ -56,7 +66,8 @@ export class FairQueue<T extends Ticket> {
   readonly #busyChats = new Set<string>()
   readonly #places = new Map<string, number>()
   #waitingCount = 0
-  #reserved = 0
+  /** Places held for tickets that are yet to be stored: to wait, and to run. */
+  readonly #reserved = { toWait: 0, toRun: 0 }
   #paused = false
   #meanMs: number | undefined
   #placesTimer: NodeJS.Timeout | undefined
@@ -87,34 +98,52 @@ export class FairQueue<T extends Ticket> {
   }
 
   /**
-   * Holds a place for a ticket that is yet to be stored: one that can start at once needs none.
-   * @returns gives the place back; call it once, when the ticket is in the queue or never will be.
+   * Holds a place for a ticket that is yet to be stored: to run where it can start at once, which
+   * is not known where places are shared, else to wait.
    * @throws AppError QUEUE_FULL with the seconds after which a place may be free.
    */
-  reserve(ticket: Request): () => void {
+  reserve(ticket: Request): Reservation {
+    const startable = this.#startable(ticket)
+    const toRun = startable > 0 && !this.shared
+    const kind = toRun ? 'toRun' : 'toWait'
     // Those reserved may be in the way: they start before it.
-    const before = this.#waitingCount + this.#waitingElsewhere + this.#reserved
-    if (before - this.#startsAtOnce(ticket) >= this.limits.maxWaiting) {
+    const before = this.#waitingCount + this.#waitingElsewhere + this.#reserved.toWait
+    if (!toRun && before - startable >= this.limits.maxWaiting) {
       const retryAfter = Math.ceil((this.#meanMs ?? 1000) / this.limits.maxConcurrent / 1000)
       throw new AppError('QUEUE_FULL', { retryAfter: Math.min(Math.max(retryAfter, 1), 60) })
     }
-    this.#reserved++
+    this.#reserved[kind]++
+    if (toRun) this.#occupy(ticket)
     let held = true
-    return () => {
-      if (held) this.#reserved--
+    const take = () => {
+      if (held) this.#reserved[kind]--
+      const wasHeld = held
       held = false
+      return wasHeld
     }
+    const giveBack = () => {
+      if (!take() || !toRun) return
+      this.#vacate(ticket)
+      this.#advance()
+    }
+    return { toRun, take, giveBack }
   }
 
   /** How many tickets like this one could start now. */
-  #startsAtOnce({ userId, chatId }: Request): number {
+  #startable({ userId, chatId }: Request): number {
     if (this.#paused || this.#busyChats.has(chatId)) return 0
     const { maxConcurrent, userMaxConcurrent } = this.limits
     const ofUser = userMaxConcurrent - (this.#runningByUser.get(userId) ?? 0)
-    return Math.min(maxConcurrent - this.#running.size, ofUser)
+    return Math.min(maxConcurrent - this.#running.size - this.#reserved.toRun, ofUser)
   }
 
-  enqueue(ticket: T): void {
+  /** @param reservation what was held for the ticket. */
+  enqueue(ticket: T, reservation?: Reservation): void {
+    if (reservation?.take() && reservation.toRun) this.#run(ticket)
+    else this.#wait(ticket)
+  }
+
+  #wait(ticket: T): void {
     const own = this.#waiting.get(ticket.userId) ?? new Map<string, T>()
     this.#waiting.set(ticket.userId, own.set(ticket.id, ticket))
     // One that is taken over may come after those that follow it in its chat.
@@ -147,10 +176,7 @@ export class FairQueue<T extends Ticket> {
     const run = this.#running.get(ticket.id)
     if (!run) return
     this.#running.delete(ticket.id)
-    this.#busyChats.delete(ticket.chatId)
-    const ofUser = (this.#runningByUser.get(ticket.userId) ?? 1) - 1
-    if (ofUser > 0) this.#runningByUser.set(ticket.userId, ofUser)
-    else this.#runningByUser.delete(ticket.userId)
+    this.#vacate(ticket)
     const tookMs = Date.now() - run.since
     this.#meanMs = this.#meanMs === undefined ? tookMs : this.#meanMs * 0.8 + tookMs * 0.2
     void this.shared?.release(ticket)
@@ -223,15 +249,31 @@ export class FairQueue<T extends Ticket> {
       this.#waiting.delete(ticket.userId)
       this.#waiting.set(ticket.userId, rest)
     }
+    this.#occupy(ticket)
+    this.#run(ticket)
+  }
+
+  #occupy({ userId, chatId }: Request): void {
+    this.#busyChats.add(chatId)
+    this.#runningByUser.set(userId, (this.#runningByUser.get(userId) ?? 0) + 1)
+  }
+
+  #vacate({ userId, chatId }: Request): void {
+    this.#busyChats.delete(chatId)
+    const ofUser = (this.#runningByUser.get(userId) ?? 1) - 1
+    if (ofUser > 0) this.#runningByUser.set(userId, ofUser)
+    else this.#runningByUser.delete(userId)
+  }
+
+  #run(ticket: T): void {
     this.#running.set(ticket.id, { ticket, since: Date.now() })
-    this.#busyChats.add(ticket.chatId)
-    this.#runningByUser.set(ticket.userId, (this.#runningByUser.get(ticket.userId) ?? 0) + 1)
     this.start(ticket)
   }
 
   /** The ticket whose turn it is here, but for those of `refused` users and chats. */
   #next(refused?: ReadonlySet<string>): T | undefined {
-    if (this.#paused || this.#running.size >= this.limits.maxConcurrent) return undefined
+    const running = this.#running.size + this.#reserved.toRun
+    if (this.#paused || running >= this.limits.maxConcurrent) return undefined
     for (const [userId, tickets] of this.#waiting) {
       if (refused?.has(userId)) continue
       if ((this.#runningByUser.get(userId) ?? 0) >= this.limits.userMaxConcurrent) continue

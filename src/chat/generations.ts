@@ -7,12 +7,12 @@ import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
-import type { MessageRow, Store, StoredTurn } from '../stores/store.js'
+import type { ChatRow, MessageRow, Store, StoredTurn } from '../stores/store.js'
 import { within } from '../within.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { EndedLately } from './ended-lately.js'
-import { FairQueue, type Place } from './fair-queue.js'
+import { FairQueue, type Place, type Reservation } from './fair-queue.js'
 import { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
 import { Keeper } from './keeper.js'
@@ -191,9 +191,9 @@ export class Generations {
    */
   async send(input: SendInput): Promise<StoredTurn> {
     if (this.#closing) throw new AppError('SHUTTING_DOWN')
-    const turn = await this.#accept.accept(input, (stored) => this.#holdOwn(stored))
+    const turn = await this.#accept.accept(input, (stored, place) => this.#holdOwn(stored, place))
     // Stored by a call that never heard so from the store.
-    this.#holdOwn(turn)
+    if (turn.reply.status === 'queued') this.#holdOwn(turn)
     return turn
   }
 
@@ -250,13 +250,21 @@ export class Generations {
     await this.#leave?.()
   }
 
-  /** Takes up a turn that was stored in this process's name, unless it has been. */
-  #holdOwn({ message, reply }: Pick<StoredTurn, 'message' | 'reply'>): void {
-    if (reply.status !== 'queued' || reply.owner !== this.#state.owner) return
+  /**
+   * Takes up a turn that was stored in this process's name, unless it has been.
+   * @param place what the queue holds for it.
+   */
+  #holdOwn(
+    turn: Pick<StoredTurn, 'message' | 'reply'> & { chat?: ChatRow },
+    place?: Reservation,
+  ): void {
+    const { message, reply, chat } = turn
+    if (hasEnded(reply) || reply.owner !== this.#state.owner) return
     if (this.#held.has(reply.id)) return
     this.#forgetPages(reply.userId)
     this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
-    this.#hold(LiveReply.queued(reply))
+    const begins = place?.toRun && chat
+    this.#hold(begins ? LiveReply.begun(reply, chat) : LiveReply.queued(reply), place)
   }
 
   /** Pages from before a change, before anybody is told of it. */
@@ -264,12 +272,12 @@ export class Generations {
     void forget(this.#services.cache, chatsState(userId))
   }
 
-  #hold(reply: LiveReply): void {
+  #hold(reply: LiveReply, place?: Reservation): void {
     if (this.#held.has(reply.id)) return
     this.#held.set(reply.id, reply)
     this.#others.claimed(reply.id)
     this.#logWriter?.begin(reply)
-    this.#queue.enqueue(reply)
+    this.#queue.enqueue(reply, place)
     if (this.#closing) this.#interrupt(reply, 'released')
   }
 

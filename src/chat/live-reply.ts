@@ -1,5 +1,5 @@
 import type { MessageChunk } from '../../schemas/messages.js'
-import type { MessageRow } from '../stores/store.js'
+import type { ChatRow, MessageRow } from '../stores/store.js'
 import type { Place } from './fair-queue.js'
 
 /** Why a reply's run is ended from outside. */
@@ -82,10 +82,14 @@ export class LiveReply {
    */
   readonly end: Promise<MessageRow | undefined>
 
-  /** @param row the record as this process holds it; @param text what it begins with. */
+  /**
+   * @param row the record as this process holds it; @param text what it begins with.
+   * @param begunIn its chat, where the record was stored as that of a reply that has begun.
+   */
   constructor(
     public row: MessageRow,
     text: { content: string; thinking: string },
+    readonly begunIn?: ChatRow,
   ) {
     this.id = row.id
     this.userId = row.userId
@@ -103,6 +107,11 @@ export class LiveReply {
   /** A reply that has yet to begin. */
   static queued(row: MessageRow): LiveReply {
     return new LiveReply(row, { content: '', thinking: '' })
+  }
+
+  /** A reply whose record was just stored as that of one that has begun; @param chat as it is. */
+  static begun(row: MessageRow, chat: ChatRow): LiveReply {
+    return new LiveReply(row, { content: '', thinking: '' }, chat)
   }
 
   get epoch(): number {

@@ -53,7 +53,9 @@ export class Runner {
     const { state, hub, log } = this.parts
     let outcome: Outcome
     try {
-      const begun = await this.#fromStore(reply, () => state.begin(reply.row))
+      const begun = reply.begunIn
+        ? reply.row
+        : await this.#fromStore(reply, () => state.begin(reply.row))
       if (!begun) return reply.finish(undefined)
       reply.begin(begun)
       hub.toChat(reply.chatId, 'message-start', presentStart(begun))
@@ -167,7 +169,7 @@ export class Runner {
     const options = reply.row.options ?? {}
     const window = windows.of(model, options)
     const prompt = await this.#fromStore(reply, async () => {
-      const chat = await store.findChat(reply.userId, reply.chatId)
+      const chat = reply.begunIn ?? (await store.findChat(reply.userId, reply.chatId))
       if (!chat) throw new AppError('CHAT_NOT_FOUND')
       return fitContext(store, chat, reply.seq, window, estimate)
     })

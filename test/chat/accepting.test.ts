@@ -1,10 +1,11 @@
 import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
 import type { Turn } from '../../schemas/messages.js'
+import { AppError } from '../../src/errors.js'
 import type { MessageRow } from '../../src/stores/store.js'
 import { readEvents } from '../../web/events.js'
 import { api, startApp } from '../services/app.js'
-import { ask, connect } from '../services/client.js'
+import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
 import type { Script } from '../services/ollama-stand-in.js'
 
@@ -41,6 +42,56 @@ t.test('both records are stored before Ollama is called, and before it is said',
     { role: 'assistant', content: '', status: 'streaming' },
   ])
   t.equal(atCall.length, 3)
+})
+
+t.test('a reply that can begin at once is stored as begun; what is said is the same', async (t) => {
+  const { app, url, user, newChat } = await startConversation(t)
+  const stored: MessageRow['status'][] = []
+  const moves: string[] = []
+  const { appendTurn, updateReply } = app.store
+  app.store.appendTurn = async (turn) => {
+    stored.push(turn.reply.status)
+    return appendTurn(turn)
+  }
+  app.store.updateReply = async (id, condition, change) => {
+    moves.push(`${id} ${change.status}`)
+    return updateReply(id, condition, change)
+  }
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const chatId = await newChat()
+  const { reply: first } = await ask(socket, 'chat-message', {
+    chatId,
+    content: 'len=200 rate=400',
+  })
+  const { reply: second } = await ask(socket, 'chat-message', { chatId, content: 'len=9' })
+  t.same([first.status, second.status], ['queued', 'queued'])
+  await heard.message(first.id)
+  await heard.message(second.id)
+  t.same(stored, ['streaming', 'queued'])
+  t.same(moves, [`${first.id} complete`, `${second.id} streaming`, `${second.id} complete`])
+  const starts = heard.starts.map(({ id, status, position }) => ({ id, status, position }))
+  t.same(starts, [
+    { id: first.id, status: 'streaming', position: undefined },
+    { id: second.id, status: 'queued', position: 1 },
+    { id: second.id, status: 'streaming', position: undefined },
+  ])
+})
+
+t.test('a place to run whose message could not be stored is another’s', async (t) => {
+  const { app, url, user, newChat } = await startConversation(t, { OLLAMA_MAX_CONCURRENT: '1' })
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const chatId = await newChat()
+  const { appendTurn } = app.store
+  app.store.appendTurn = async () => {
+    app.store.appendTurn = appendTurn
+    throw new AppError('STORAGE_FULL')
+  }
+  const lost = await ask(socket, 'chat-message', { chatId, content: 'len=9' })
+  t.match(lost, { ok: false, error: { code: 'STORAGE_FULL' } })
+  const { reply } = await ask(socket, 'chat-message', { chatId, content: 'len=9' })
+  t.match(await heard.message(reply.id), { status: 'complete' })
 })
 
 t.test('a hundred equal sends at once, in every way: one turn and one call', async (t) => {

@@ -73,16 +73,35 @@ t.test('replies of a chat run in their order, whatever order they came in', asyn
 t.test('past its length it is full, and says when to come again', async (t) => {
   const { queue } = makeQueue({ maxConcurrent: 2, maxWaiting: 2 })
   const [a, b] = [ticket('a', 0), ticket('b', 0)]
-  const giveBack = queue.reserve(a)
+  const reserved = queue.reserve(a)
   queue.reserve(a)
   queue.reserve(a)
   const full = { code: 'QUEUE_FULL', statusCode: 503, retryAfter: 1 }
   t.throws(() => queue.reserve(a), full, 'of one user one may start at once, and two wait')
-  giveBack()
-  giveBack()
+  reserved.giveBack()
+  reserved.giveBack()
   queue.reserve(a)
   t.throws(() => queue.reserve(a), { code: 'QUEUE_FULL' }, 'a place is given back once')
-  t.throws(() => queue.reserve(b), { code: 'QUEUE_FULL' })
+  t.equal(queue.reserve(b).toRun, true, 'another user’s can run')
+  t.throws(() => queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'and then nobody’s')
+})
+
+t.test('a place to run that is held for a ticket is taken by no other', async (t) => {
+  const { queue, started } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 2 })
+  const [a, b, c] = [ticket('a', 0, 'one'), ticket('b', 0), ticket('c', 0)]
+  const [place, unused] = [queue.reserve(a), queue.reserve(b)]
+  t.same([place.toRun, unused.toRun], [true, true])
+  queue.enqueue(ticket('a', 1, 'one'))
+  queue.enqueue(c)
+  t.same(started, [], 'neither another’s nor a later one of its chat')
+  queue.enqueue(a, place)
+  t.same(started, ['a0'])
+  place.giveBack()
+  t.same(started, ['a0'], 'what was used is not given back')
+  unused.giveBack()
+  t.same(started, ['a0', 'c0'], 'what was not used goes to who waits')
+  queue.done(a)
+  t.same(started, ['a0', 'c0', 'a1'])
 })
 
 t.test('a ticket that can start at once finds a place in a full queue', async (t) => {
@@ -90,9 +109,7 @@ t.test('a ticket that can start at once finds a place in a full queue', async (t
   for (const n of [0, 1]) queue.enqueue(ticket('a', n))
   t.throws(() => queue.reserve(ticket('a', 2)), { code: 'QUEUE_FULL' })
   const b = ticket('b', 0)
-  const giveBack = queue.reserve(b)
-  queue.enqueue(b)
-  giveBack()
+  queue.enqueue(b, queue.reserve(b))
   t.same(started, ['a0', 'b0'])
   t.throws(() => queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'that one would wait')
 })
