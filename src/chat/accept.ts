@@ -30,6 +30,15 @@ export interface SendInput {
   chat?: ChatRow
 }
 
+/** What was found out about a message that is to be stored. */
+interface Known {
+  id: string
+  fingerprint: string
+  model: string
+  status: 'queued' | 'streaming'
+  chat: ChatRow
+}
+
 type OnStored = (turn: CreatedTurn, place: Reservation) => void
 
 /** A title's longest, in characters. */
@@ -85,7 +94,7 @@ export class Accept {
     const status = place.toRun ? 'streaming' : 'queued'
     try {
       const turn = await this.store.appendTurn(
-        this.#turn({ ...input, options }, id, fingerprint, model.name, status),
+        this.#turn({ ...input, options }, { id, fingerprint, model: model.name, status, chat }),
       )
       if (!turn.created) return turn
       onStored(turn, place)
@@ -98,18 +107,12 @@ export class Accept {
     }
   }
 
-  #turn(
-    input: SendInput,
-    id: string,
-    fingerprint: string,
-    model: string,
-    status: 'queued' | 'streaming',
-  ): NewTurn {
-    const { userId, chatId, content, options } = input
+  #turn({ userId, chatId, content, options }: SendInput, known: Known): NewTurn {
+    const { id, fingerprint, model, status, chat } = known
     const createdAt = new Date()
     const common = { chatId, userId, createdAt, epoch: 1, epochStart: 0, takeovers: 0 }
     return {
-      title: titleOf(content),
+      title: chat.title ?? titleOf(content),
       message: { ...common, id, role: 'user', content, status: 'complete', fingerprint },
       reply: {
         ...common,

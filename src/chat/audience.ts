@@ -123,16 +123,11 @@ export class Audience implements HubListener {
   #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
     const members = this.io.sockets.adapter.rooms.get(room)
     if (!members) return
-    this.#sender.sendToAll(this.#socketsOf(members), event, payload, (socket) => {
-      if (Laggard.isBehind(socket)) this.#setAside(socket)
-    })
+    this.#sender.sendToAll(members, this.io.sockets.sockets, [event, payload], this.#onWaiting)
   }
 
-  *#socketsOf(ids: ReadonlySet<string>): Generator<ChatSocket> {
-    for (const id of ids) {
-      const socket = this.io.sockets.sockets.get(id)
-      if (socket) yield socket
-    }
+  readonly #onWaiting = (socket: ChatSocket) => {
+    if (Laggard.isBehind(socket)) this.#setAside(socket)
   }
 
   #setAside(socket: ChatSocket): void {

@@ -14,6 +14,8 @@ interface EncodedOptions {
 interface Encoded {
   packet: string
   frame: Buffer
+  /** Whether it may wait for what else this turn of the loop says: text mostly comes alone. */
+  waits: boolean
 }
 
 /**
@@ -25,19 +27,20 @@ interface Encoded {
 export class EventSender {
   readonly #encoded = new WeakMap<object, Encoded>()
 
-  /** @param onWaiting hears of each socket for which something now waits in this process. */
+  /**
+   * Sends to those of `sockets` that `ids` name.
+   * @param onWaiting hears of each socket for which something now waits in this process.
+   */
   sendToAll(
-    sockets: Iterable<ChatSocket>,
-    event: string,
-    payload: object,
+    ids: Iterable<string>,
+    sockets: ReadonlyMap<string, ChatSocket>,
+    [event, payload]: readonly [event: string, payload: object],
     onWaiting: (socket: ChatSocket) => void,
   ): void {
     const encoded = encode(event, payload)
-    // Text mostly comes alone.
-    const isText = event === 'message-chunk'
-    for (const socket of sockets) {
-      if (!isText) holdBack(socket)
-      if (!write(socket, encoded)) onWaiting(socket)
+    for (const id of ids) {
+      const socket = sockets.get(id)
+      if (socket && !write(socket, encoded)) onWaiting(socket)
     }
   }
 
@@ -53,20 +56,11 @@ export class EventSender {
   }
 }
 
-/** What a socket is sent before this turn of the loop ends goes in one write. */
-function holdBack(socket: ChatSocket): void {
-  const connection = idleConnectionOf(socket)
-  if (!connection || connection.writableCorked > 0) return
-  connection.cork()
-  process.nextTick(release, connection)
-}
-
-const release = (connection: TcpSocket) => connection.uncork()
-
 /** @returns whether nothing of it waits for the other side. */
-function write(socket: ChatSocket, { packet, frame }: Encoded): boolean {
+function write(socket: ChatSocket, { packet, frame, waits }: Encoded): boolean {
   const connection = idleConnectionOf(socket)
   if (connection) {
+    if (waits && connection.writableCorked === 0) holdBack(connection)
     connection.write(frame)
     return connection.writableLength === 0 || connection.writableCorked > 0
   }
@@ -74,6 +68,14 @@ function write(socket: ChatSocket, { packet, frame }: Encoded): boolean {
   ;(socket.client as unknown as Client).writeToEngine([packet], options)
   return false
 }
+
+/** What it is sent before this turn of the loop ends goes in one write. */
+function holdBack(connection: TcpSocket): void {
+  connection.cork()
+  process.nextTick(release, connection)
+}
+
+const release = (connection: TcpSocket) => connection.uncork()
 
 /** Numbers of the protocols: Engine.IO's message, Socket.IO's event, RFC 6455's whole text frame. */
 const message = '4'
@@ -97,5 +99,5 @@ function encode(event: string, payload: object): Encoded {
     frame.writeUIntBE(length, 4, 6)
   }
   frame.write(text, head)
-  return { packet, frame }
+  return { packet, frame, waits: event !== 'message-chunk' }
 }

@@ -1,3 +1,4 @@
+import type { MessageChunk } from '../../schemas/messages.js'
 import type { Hub } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
@@ -45,8 +46,10 @@ export class Flusher {
   /** Announces a reply's pending text now. */
   announce(reply: LiveReply): void {
     this.#dirty.delete(reply)
-    for (const frame of reply.flush()) this.hub.toChat(reply.chatId, 'message-chunk', frame)
+    reply.flush(this.#tell)
   }
+
+  readonly #tell = (frame: MessageChunk) => this.hub.toChat(frame.chatId, 'message-chunk', frame)
 
   /** Forgets what a reply that was lost had pending. */
   forget(reply: LiveReply): void {

@@ -163,15 +163,17 @@ export class LiveReply {
     this.dirty = true
   }
 
-  /** Announces what is pending: thinking first, as a model thinks before it speaks. */
-  *flush(): Generator<MessageChunk> {
+  /** Announces what is pending to `tell`: thinking first, as a model thinks before it speaks. */
+  flush(tell: (frame: MessageChunk) => void): void {
     const { chatId, id: messageId, epoch } = this
     while (this.thinking.hasPending) {
-      yield { chatId, messageId, epoch, ...this.thinking.flush(), thinking: true }
+      const { offset, delta } = this.thinking.flush()
+      tell({ chatId, messageId, epoch, offset, delta, thinking: true })
     }
     while (this.text.hasPending) {
-      this.#lastFrame = { chatId, messageId, epoch, ...this.text.flush() }
-      yield this.#lastFrame
+      const { offset, delta } = this.text.flush()
+      this.#lastFrame = { chatId, messageId, epoch, offset, delta }
+      tell(this.#lastFrame)
     }
     this.#wake()
   }

@@ -132,9 +132,9 @@ export class Mirror {
     const thinking = texts.thinking.slice(this.#length('thinking') - from.thinking)
     if (!content && !thinking) return
     this.reply.append(content, thinking)
-    for (const frame of this.reply.flush()) {
-      this.parts.hub.toChat(this.reply.chatId, 'message-chunk', frame, 'peer')
-    }
+    this.reply.flush((frame) => {
+      this.parts.hub.toChat(frame.chatId, 'message-chunk', frame, 'peer')
+    })
   }
 
   #length(part: 'content' | 'thinking'): number {

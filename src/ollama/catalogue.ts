@@ -54,6 +54,9 @@ const windowsStaleMs = 30_000
 /** How long a look at the loaded windows may keep who asks. */
 const loadedWindowMs = 250
 
+/** What a model's facts are known by. */
+const keyOf = ({ digest, name }: ListedModel) => digest || name
+
 /** The models that Ollama has, known without asking it each time. */
 export function createModelCatalogue(
   client: OllamaClient,
@@ -64,8 +67,9 @@ export function createModelCatalogue(
   const limit = pLimit(showsAtOnce)
 
   /** Undefined where Ollama doesn't tell; asked again the next time. */
-  async function factsOf({ name, digest }: ListedModel): Promise<ModelFacts | undefined> {
-    const key = digest || name
+  async function factsOf(model: ListedModel): Promise<ModelFacts | undefined> {
+    const { name } = model
+    const key = keyOf(model)
     const known = facts.get(key) ?? flights.get(key)
     if (known) return known
     const flight = limit(async () => {
@@ -87,7 +91,7 @@ export function createModelCatalogue(
   const models = createRevalidated(
     async () => {
       const listed = await client.list()
-      const keys = new Set(listed.map(({ digest, name }) => digest || name))
+      const keys = new Set(listed.map(keyOf))
       for (const key of facts.keys()) if (!keys.has(key)) facts.delete(key)
       await within(Promise.all(listed.map(factsOf)), capabilitiesMs)
       return listed
@@ -121,19 +125,20 @@ export function createModelCatalogue(
   return {
     async list() {
       return (await models.get()).map(({ digest, ...model }) => {
-        const capabilities = facts.get(digest || model.name)?.capabilities
+        const capabilities = facts.get(keyOf({ ...model, digest }))?.capabilities
         return capabilities ? { ...model, capabilities } : model
       })
     },
 
     async find(name) {
-      let model = pick(await models.get(), name)
+      // Mostly all is known, and nothing is waited for.
+      let model = pick(models.current() ?? (await models.refresh()), name)
       if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(), name)
       if (!model) throw notFound(name ?? defaultModel)
-      const [known, loaded = lastWindows] = await Promise.all([
-        within(factsOf(model), capabilitiesMs),
-        within(windows.get(), loadedWindowMs),
-      ])
+      const looked = facts.get(keyOf(model)) ?? within(factsOf(model), capabilitiesMs)
+      const loading = windows.current() ?? within(windows.refresh(), loadedWindowMs)
+      const known = await looked
+      const loaded = (await loading) ?? lastWindows
       const template = known?.template ?? ''
       return {
         name: model.name,

@@ -24,9 +24,9 @@ export function createRevalidated<T>(fetch: () => Promise<T>, freshMs: number, s
     return flight
   }
 
-  /** Rejects as `fetch` does, when there is nothing to serve. */
-  async function get(): Promise<T> {
-    if (!known || ageMs() >= staleMs) return refresh()
+  /** What can be served without waiting; it is fetched again where it is not fresh. */
+  function current(): T | undefined {
+    if (!known || ageMs() >= staleMs) return undefined
     if (ageMs() >= freshMs) {
       refresh().catch(() => {
         // What is known goes on being served until it is too old; who asks next tries again.
@@ -35,10 +35,15 @@ export function createRevalidated<T>(fetch: () => Promise<T>, freshMs: number, s
     return known.value
   }
 
+  /** Rejects as `fetch` does, when there is nothing to serve. */
+  async function get(): Promise<T> {
+    return current() ?? refresh()
+  }
+
   /** Since what is known was asked for; infinite when nothing is known. */
   function ageMs(): number {
     return known ? performance.now() - known.at : Number.POSITIVE_INFINITY
   }
 
-  return { get, refresh, ageMs }
+  return { current, get, refresh, ageMs }
 }
