@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { MessageChunk } from '../../schemas/messages.js'
 import { type ChatSocket, idleConnectionOf } from '../../src/chat/chat-socket.js'
+import { embedded } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import type { Script } from '../services/ollama-stand-in.js'
@@ -71,7 +72,8 @@ t.test('what a turn of the loop says to a socket goes in one write', async (t) =
     yield { wait: all }
     yield { content: 'yes' }
   }
-  const { app, url, user, newChat } = await startConversation(t, {}, { script })
+  // A store or a cache that is asked over a network answers in turns of its own.
+  const { app, url, user, newChat } = await startConversation(t, embedded, { script })
   const chatId = await newChat()
   const socket = await connect(t, url, user.token)
   const heard = record(socket)
