@@ -9,8 +9,9 @@ import type { MessageRow, ReplyChange, Store } from '../stores/store.js'
  *     │  └─claim/release┘  └─claim (a new epoch), release
  *     └──end──▶ stopped | interrupted | error
  *
- * Every arrow is one conditional update of the message's record. Whoever's update finds the record
- * as it expects has won; everybody else learns that it lost and says nothing to anyone.
+ * A reply that can begin at once is stored as `streaming` in the first place. Every arrow is one
+ * conditional update of the message's record. Whoever's update finds the record as it expects has
+ * won; everybody else learns that it lost and says nothing to anyone.
  */
 
 type EndStatus = 'complete' | 'stopped' | 'interrupted' | 'error'
