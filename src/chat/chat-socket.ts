@@ -66,6 +66,7 @@ export function idleConnectionOf(socket: ChatSocket): TcpSocket | undefined {
   if (!connection) return undefined
   return connection.writableLength === 0 || connection.writableCorked > 0 ? connection : undefined
 }
+
 /** What waits for a socket to read it, in packets and in bytes. */
 export function backlogOf(socket: ChatSocket) {
   const { writeBuffer, transport } = connectionOf(socket)

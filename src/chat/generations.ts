@@ -193,7 +193,7 @@ export class Generations {
     if (this.#closing) throw new AppError('SHUTTING_DOWN')
     const turn = await this.#accept.accept(input, (stored, place) => this.#holdOwn(stored, place))
     // Stored by a call that never heard so from the store.
-    if (turn.reply.status === 'queued') this.#holdOwn(turn)
+    this.#holdOwn(turn)
     return turn
   }
 
