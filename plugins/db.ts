@@ -59,29 +59,19 @@ export default fp(
       }
     }
 
-    /** The client is closed with the store, or at once where the store cannot be used. */
-    async function openMongoStore({ client, close }: MongoConnection, uri: string): Promise<Store> {
-      try {
-        const { default: fastifyMongodb } = await import('@fastify/mongodb')
-        const { createMongoStore } = await import('../src/stores/mongo.js')
-        await fastify.register(fastifyMongodb, { client })
-        return await createMongoStore(client.db(databaseOf(uri)), close)
-      } catch (error) {
-        await close()
-        throw error
-      }
-    }
-
     async function openMongo(uri: string): Promise<Store> {
       const where = describe(uri)
+      // Within Fastify's own limit, so that the error that is told is this one.
+      const deadline = Date.now() + config.START_TIMEOUT_MS * 0.6
       // What only MongoDB needs is loaded with it: 24 MB, and a tenth of a second.
-      const { connectMongo } = await import('../src/stores/mongo/connection.js')
+      const mongo = await import('../src/stores/mongo/connection.js')
       try {
-        // Within Fastify's own limit, so that the error that is told is this one.
-        const connection = await connectMongo(uri, config.START_TIMEOUT_MS * 0.6, () =>
+        const connection = await mongo.connectMongo(uri, deadline, () =>
           log.warn('MongoDB’s driver hangs: connecting anew'),
         )
-        const opened = await openMongoStore(connection, uri)
+        const opened = await openMongoStore(connection, uri, (open) =>
+          mongo.whenThere(deadline, open),
+        )
         log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
         return opened
       } catch (error) {
@@ -90,6 +80,23 @@ export default fp(
           `MONGODB_URI: MongoDB at ${where} cannot be used: ${reason}. ` +
             'Start it or correct MONGODB_URI; unset it to use SQLite in DATA_DIR.',
         )
+      }
+    }
+
+    /** The client is closed with the store, or at once where the store cannot be used. */
+    async function openMongoStore(
+      { client, close }: MongoConnection,
+      uri: string,
+      whenThere: (open: () => Promise<Store>) => Promise<Store>,
+    ): Promise<Store> {
+      try {
+        const { default: fastifyMongodb } = await import('@fastify/mongodb')
+        const { createMongoStore } = await import('../src/stores/mongo.js')
+        await fastify.register(fastifyMongodb, { client })
+        return await whenThere(() => createMongoStore(client.db(databaseOf(uri)), close))
+      } catch (error) {
+        await close()
+        throw error
       }
     }
   },

@@ -4,9 +4,11 @@ import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { Counter } from 'prom-client'
+import { within } from '../src/cache/breaker.js'
 import type { Cache } from '../src/cache/cache.js'
 import { countedCache } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
+import { oneNode } from '../src/cache/one-node.js'
 import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
 import { refuseOldRedis } from '../src/cache/redis-version.js'
@@ -23,17 +25,27 @@ declare module 'fastify' {
 }
 
 const refusalLogMs = 60_000
+const pingTimeoutMs = 250
 
 const retryStrategy = (attempt: number) => Math.min(attempt * 100, 1000)
 
 /** For each connection. */
 const nodeOptions: RedisOptions = {
   connectTimeout: 2000,
-  commandTimeout: 250,
+  // The last resort: what waits for a command has a shorter limit of its own.
+  commandTimeout: 2000,
   // A connection on which nothing comes back is given up, and made anew.
   socketTimeout: 3000,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
+}
+
+/** A connection for subscriptions: nobody waits for it, and what is lost is opened anew. */
+const subscriberOptions: RedisOptions = {
+  ...nodeOptions,
+  lazyConnect: false,
+  autoResubscribe: false,
+  retryStrategy: () => null,
 }
 
 /** The cache: Redis, or a cluster of them, when REDIS_URL is set, else the process's own memory. */
@@ -74,10 +86,7 @@ export default fp(
       log.info(`cache: Redis at ${address}; unset REDIS_URL to use this process’s memory`)
       const cache = createRedisCache(client, {
         connectSubscriber: () => {
-          const subscriber =
-            client instanceof Cluster
-              ? client.duplicate()
-              : client.duplicate({ autoResubscribe: false })
+          const subscriber = oneNode(client)().duplicate(subscriberOptions)
           ignoreErrors(subscriber, log)
           return subscriber
         },
@@ -131,7 +140,7 @@ async function answering(client: RedisClient, timeoutMs: number): Promise<void> 
   try {
     while (true) {
       try {
-        await client.ping()
+        await ping(client)
         // No request is to wait until one of a cluster's nodes is connected.
         if (client instanceof Cluster) await Promise.all(client.nodes('master').map(ping))
         return
@@ -151,7 +160,7 @@ async function answering(client: RedisClient, timeoutMs: number): Promise<void> 
   }
 }
 
-const ping = (node: Redis) => node.ping()
+const ping = (node: RedisClient) => within(pingTimeoutMs, node.ping())
 
 const isRefusal = (error: unknown) =>
   error instanceof Error &&

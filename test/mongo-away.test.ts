@@ -26,6 +26,9 @@ if (process.env.MONGODB_URI) {
     )
   }
   t.test('a heartbeat that is never answered: the client is connected anew', revives)
+  for (const text of ['buildInfo', 'schema', 'createIndexes', 'deletedFrom']) {
+    t.test(`the answer to ${text} is lost during the start: it starts`, (t) => starts(t, text))
+  }
   // Each write of a turn by a text that it alone contains.
   for (const [write, text] of [
     ['the message and its reply', 'fingerprint'],
@@ -130,12 +133,21 @@ async function loses(t: Test, text: string) {
   t.equal(standIn.callsOf('/api/chat').length, 1)
 }
 
+async function starts(t: Test, text: string) {
+  const uri = outsideServices(`starting-${Date.now()}`).MONGODB_URI ?? ''
+  const proxy = await startTcpProxy(t, uri)
+  const lost = proxy.loseAnswerTo(text)
+  const { url } = await startApp(t, { MONGODB_URI: proxy.url })
+  await lost
+  t.ok((await register(url)).token)
+}
+
 async function revives(t: Test) {
   const uri = outsideServices(`stuck-${Date.now()}`).MONGODB_URI ?? ''
   const proxy = await startTcpProxy(t, uri)
   const limits = 'heartbeatFrequencyMS=500&connectTimeoutMS=300&serverSelectionTimeoutMS=300'
   let stuck = 0
-  const { client, close } = await connectMongo(`${proxy.url}?${limits}`, 5000, () => {
+  const { client, close } = await connectMongo(`${proxy.url}?${limits}`, Date.now() + 5000, () => {
     stuck += 1
     proxy.repair()
   })

@@ -27,6 +27,10 @@ export class Breaker {
     this.#options = options
   }
 
+  get isAway(): boolean {
+    return this.#away
+  }
+
   /** What `operation` resolves with, or undefined when the service is away or fails. */
   async run<T>(operation: () => Promise<T>): Promise<T | undefined> {
     if (this.#away || this.#closed) return undefined
@@ -66,11 +70,15 @@ export class Breaker {
   }
 }
 
-/** Settles as `operation` does, or rejects after `ms`. */
+/**
+ * Settles as `operation` does, or rejects after `ms`. An answer that came while this process was busy
+ * is not late: timers run before what was received is read.
+ */
 export async function within<T>(ms: number, operation: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms)
+    const fail = () => reject(new Error(`no answer within ${ms} ms`))
+    timer = setTimeout(() => setImmediate(fail), ms)
   })
   try {
     return await Promise.race([operation, late])

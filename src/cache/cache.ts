@@ -19,8 +19,13 @@ export interface Cache {
    */
   hit(key: string, windowMs: number, events?: number): Promise<{ count: number; resetMs: number }>
 
-  /** Tells every server, this one included. */
+  /**
+   * Tells every server, this one included. One that cannot be reached now is told when it can be,
+   * within bounds; what is told again, then, is heard once.
+   */
   publish(channel: string, message: string): Promise<void>
+  /** Tells every server that can be reached now: for what is worth nothing later. */
+  publishLive(channel: string, message: string): Promise<void>
   /** `listener` must not throw. @returns the way to stop hearing. */
   subscribe(channel: string, listener: (message: string) => void): Promise<() => Promise<void>>
 }

@@ -41,6 +41,9 @@ export const userChannel = (userId: string) => `${prefix}:user:${userId}`
 export const replyChannel = (messageId: string) => `${prefix}:frames:${messageId}`
 export const serversChannel = `${prefix}:servers`
 
+/** How far back, in milliseconds, a server that did not hear wants to be told again. */
+export const missedNewsChannel = `${prefix}:missed-news`
+
 /** The stream log of one run of a reply; once it has ended it only keeps a late owner out. */
 export const streamLogKey = (messageId: string, epoch: number) => ({
   key: `${prefix}:s:{${messageId}}:${epoch}`,

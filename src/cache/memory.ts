@@ -36,6 +36,10 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
   const windows = new LRUCache<string, Window>({ max: maxEntries, perf })
   const channels = new Map<string, Set<(message: string) => void>>()
 
+  async function publish(channel: string, message: string): Promise<void> {
+    for (const listener of channels.get(channel) ?? []) listener(message)
+  }
+
   return {
     async ping() {},
 
@@ -72,9 +76,8 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
       return { count: window.count, resetMs: window.endsAt - time }
     },
 
-    async publish(channel, message) {
-      for (const listener of channels.get(channel) ?? []) listener(message)
-    },
+    publish,
+    publishLive: publish,
 
     async subscribe(channel, listener) {
       const listeners = channels.get(channel) ?? new Set()

@@ -1,8 +1,11 @@
-import { randomUUID } from 'node:crypto'
 import type { Cluster, Redis } from 'ioredis'
 import { Breaker, within } from './breaker.js'
 import type { Cache } from './cache.js'
+import { missedNewsChannel } from './keys.js'
 import { createMemoryCache } from './memory.js'
+import { News } from './news.js'
+import { oneNode } from './one-node.js'
+import { Subscriptions } from './subscriptions.js'
 
 export type RedisClient = Redis | Cluster
 
@@ -12,8 +15,11 @@ export interface RedisCache extends Cache {
 }
 
 interface RedisCacheOptions {
-  /** Opens a connection for subscriptions alone; called once, at the first. */
-  connectSubscriber: () => RedisClient
+  /**
+   * Opens a connection for subscriptions alone, one that does not connect again by itself: each that
+   * is lost is opened anew. Throws when nothing is known to connect to.
+   */
+  connectSubscriber: () => Redis
   /** Hears once of each change: whether Redis answers. */
   onChange: (state: 'away' | 'back', cause?: unknown) => void
   /** Hears of a command that Redis refused, out of memory, say. */
@@ -23,7 +29,6 @@ interface RedisCacheOptions {
 /** No fault of Redis may cost a request more. */
 const operationTimeoutMs = 200
 const retryMs = 500
-const heartbeatMs = 5000
 const maxLostDeletions = 10_000
 
 /** Counts atomically and starts the window with its first event. */
@@ -46,12 +51,11 @@ async function countInRedis(client: RedisClient, key: string, windowMs: number, 
 
 /**
  * The cache that servers share. Its faults are invisible: what is read is not there, what is
- * written is forgotten, counters and news fall back to this process.
+ * written is forgotten, counters fall back to this process, and news comes late.
  * @param client connected, without an offline queue.
  */
 export function createRedisCache(client: RedisClient, options: RedisCacheOptions): RedisCache {
   const local = createMemoryCache()
-  const origin = randomUUID()
   // What could not be deleted would come back with Redis, out of date.
   const lostDeletions = new Set<string>()
   const breaker = new Breaker({
@@ -67,12 +71,32 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       await Promise.all(unlinks)
     },
     isAnswer: (error) => error instanceof Error && error.name === 'ReplyError',
-    onChange: options.onChange,
+    onChange: (state, cause) => {
+      options.onChange(state, cause)
+      if (state === 'away') news.wait()
+      else void news.catchUp()
+    },
     onRefused: options.onRefused,
   })
-  const subscriptions = createSubscriptions(options.connectSubscriber, (channel, text) => {
-    // What this process published was delivered when it did.
-    if (!text.startsWith(origin)) void local.publish(channel, text.slice(origin.length))
+  const publisher = oneNode(client)
+  const news = new News(async (channel, text) => {
+    const told = await breaker.run(async () => publisher().publish(channel, text))
+    // What Redis refused it would refuse again.
+    return told !== undefined || !breaker.isAway
+  })
+  const subscriptions = new Subscriptions({
+    connect: options.connectSubscriber,
+    onMessage: (channel, text) => {
+      const message = news.hear(text)
+      if (message === undefined) return
+      if (channel === missedNewsChannel) void news.repeat(Number(message))
+      else void local.publish(channel, message)
+    },
+    onGap: (ms) => {
+      // Whoever subscribed later than this server misses what it told, and the other way round.
+      void news.repeat(ms)
+      void news.tell(missedNewsChannel, `${Math.ceil(ms)}`)
+    },
   })
 
   return {
@@ -119,70 +143,21 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
 
     async publish(channel, message) {
       await local.publish(channel, message)
-      await breaker.run(() => client.publish(channel, origin + message))
+      await news.tell(channel, message)
+    },
+
+    async publishLive(channel, message) {
+      await local.publish(channel, message)
+      await news.tellLive(channel, message)
     },
 
     async subscribe(channel, listener) {
       const unsubscribe = await local.subscribe(channel, listener)
-      await subscriptions.add(channel)
+      await Promise.all([subscriptions.add(missedNewsChannel), subscriptions.add(channel)])
       return async () => {
         await unsubscribe()
-        await subscriptions.remove(channel)
+        await Promise.all([subscriptions.remove(missedNewsChannel), subscriptions.remove(channel)])
       }
     },
   }
-}
-
-/** The channels heard over a connection of their own, again after each time it was lost. */
-function createSubscriptions(
-  connect: () => RedisClient,
-  onMessage: (channel: string, message: string) => void,
-) {
-  const listenersOf = new Map<string, number>()
-  let heartbeat: NodeJS.Timeout | undefined
-  let opened: { connection: RedisClient; firstReady: Promise<void> } | undefined
-
-  function open() {
-    const connection = connect()
-    connection.on('message', onMessage)
-    const firstReady = new Promise<void>((resolve) => {
-      connection.on('ready', () => {
-        if (listenersOf.size > 0) void quietly(connection.subscribe(...listenersOf.keys()))
-        resolve()
-      })
-    })
-    // Nothing else would notice a connection that died in silence.
-    heartbeat = setInterval(() => void quietly(connection.ping()), heartbeatMs).unref()
-    return { connection, firstReady }
-  }
-
-  return {
-    async add(channel: string): Promise<void> {
-      const listeners = listenersOf.get(channel) ?? 0
-      listenersOf.set(channel, listeners + 1)
-      opened ??= open()
-      const { connection, firstReady } = opened
-      if (listeners === 0) await quietly(firstReady.then(() => connection.subscribe(channel)))
-    },
-
-    async remove(channel: string): Promise<void> {
-      const listeners = (listenersOf.get(channel) ?? 0) - 1
-      if (listeners > 0) {
-        listenersOf.set(channel, listeners)
-        return
-      }
-      listenersOf.delete(channel)
-      if (opened) await quietly(opened.connection.unsubscribe(channel))
-    },
-
-    close(): void {
-      clearInterval(heartbeat)
-      opened?.connection.disconnect()
-    },
-  }
-}
-
-/** For the subscriber's commands: each new connection subscribes again, so no failure matters. */
-async function quietly(operation: Promise<unknown>): Promise<void> {
-  await within(operationTimeoutMs, operation).catch(() => undefined)
 }

@@ -106,7 +106,7 @@ export class Mirrors implements OtherServers {
   }
 
   dropChat(chatId: string): void {
-    this.#tellServers({ dropChat: chatId })
+    this.parts.peers.tell(serversChannel, { dropChat: chatId } satisfies ServerNews)
     for (const mirror of this.#chats.get(chatId)?.values() ?? []) this.#drop(mirror)
   }
 
@@ -123,7 +123,7 @@ export class Mirrors implements OtherServers {
   }
 
   #tellServers(news: ServerNews): void {
-    this.parts.peers.tell(serversChannel, news)
+    this.parts.peers.tellLive(serversChannel, news)
   }
 
   #hear(chatId: string, { event, payload }: ChatNews): void {
@@ -132,25 +132,30 @@ export class Mirrors implements OtherServers {
   }
 
   #hearStart(chatId: string, start: MessageStart): void {
+    const { position, estimatedStart } = start
     const mirror = this.#mirrors.get(start.id)
+    const isWaiting = mirror?.reply.row.status === 'queued'
+    // News may come after the store was read, in which all this is over.
+    if (this.parts.endedLately.find(start.id)) return
+    if (position !== undefined && mirror && !isWaiting) return
     this.parts.hub.toChat(chatId, 'message-start', start, 'peer')
-    if (start.position !== undefined) {
-      const { position, estimatedStart } = start
+    if (position !== undefined) {
       mirror?.reply.waitAt({
         position,
         ...(estimatedStart && { estimatedStart: new Date(estimatedStart) }),
       })
-    } else if (mirror?.epoch !== start.epoch || mirror.reply.row.status === 'queued') {
+    } else if (mirror?.epoch !== start.epoch || isWaiting) {
       this.#refreshSoon(chatId)
     }
   }
 
   #hearMessage(chatId: string, message: Message): void {
     const mirror = this.#mirrors.get(message.id)
-    if (mirror) {
-      this.#forget(mirror)
-      mirror.end(message)
-    } else this.parts.hub.toChat(chatId, 'message', message, 'peer')
+    if (mirror) this.#end(mirror, message)
+    // News may come after the end was read from the store.
+    else if (!this.parts.endedLately.find(message.id)) {
+      this.parts.hub.toChat(chatId, 'message', message, 'peer')
+    }
   }
 
   async #refresh(chatId: string): Promise<void> {
@@ -174,9 +179,8 @@ export class Mirrors implements OtherServers {
       const found = await store.findMessage(reply.userId, chatId, reply.id)
       const mirror = this.#mirrors.get(reply.id)
       if (!mirror || (found && !hasEnded(found))) continue
-      this.#forget(mirror)
-      if (found) mirror.end(presentMessage(found))
-      else mirror.lose()
+      if (found) this.#end(mirror, presentMessage(found))
+      else this.#drop(mirror)
     }
     await Promise.all(following)
   }
@@ -212,6 +216,12 @@ export class Mirrors implements OtherServers {
     this.#chats.set(chatId, mirrors.set(id, mirror))
     this.#mirrors.set(id, mirror)
     return mirror
+  }
+
+  #end(mirror: Mirror, message: Message): void {
+    this.#forget(mirror)
+    mirror.end(message)
+    this.parts.endedLately.note(mirror.reply.row)
   }
 
   #forget({ reply: { id, chatId } }: Mirror): void {

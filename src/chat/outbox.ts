@@ -51,9 +51,9 @@ export class Outbox implements HubListener {
     const { chatId, epoch } = reply
     const frame = { chatId, messageId, epoch, delta: '' }
     const channel = replyChannel(messageId)
-    this.peers.tell(channel, { ...frame, offset: reply.text.announced.length })
+    this.peers.tellLive(channel, { ...frame, offset: reply.text.announced.length })
     const { length } = reply.thinking.announced
-    if (length > 0) this.peers.tell(channel, { ...frame, offset: length, thinking: true })
+    if (length > 0) this.peers.tellLive(channel, { ...frame, offset: length, thinking: true })
   }
 
   /** A reply's run is over. */
@@ -67,7 +67,7 @@ export class Outbox implements HubListener {
     if (reply) this.writer.add(reply)
     const until = this.#watchedUntil.get(frame.messageId)
     if (until === undefined) return
-    if (until > Date.now()) this.peers.tell(replyChannel(frame.messageId), frame)
+    if (until > Date.now()) this.peers.tellLive(replyChannel(frame.messageId), frame)
     else this.#watchedUntil.delete(frame.messageId)
   }
 }

@@ -1,8 +1,8 @@
 import type { Cache } from '../cache/cache.js'
 
 /**
- * The other servers, to which this one tells news. News may be lost: whoever lives by it looks into
- * the stream log or the store now and then.
+ * The other servers, to which this one tells news. It may come late, and of long absences not at
+ * all: whoever lives by it looks into the stream log or the store now and then.
  */
 export class Peers {
   constructor(
@@ -13,6 +13,11 @@ export class Peers {
 
   tell(channel: string, news: object): void {
     void this.cache.publish(channel, this.self + JSON.stringify(news))
+  }
+
+  /** Tells what is worth nothing later; it may be lost. */
+  tellLive(channel: string, news: object): void {
+    void this.cache.publishLive(channel, this.self + JSON.stringify(news))
   }
 
   /** @returns the way to stop hearing, once news is heard. */

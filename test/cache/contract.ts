@@ -96,4 +96,15 @@ export function cacheContract(t: Test, { open, pass }: Subject): void {
     await cache.publish('news', '3')
     t.strictSame(heard.slice(4), ['also 3'])
   })
+
+  t.test('tells also what is worth nothing later', async (t) => {
+    const { cache, other } = await open(t)
+    const heard: string[] = []
+    const elsewhere = new Promise((resolve) => void other.subscribe('live', resolve))
+    await other.subscribe('live', () => {})
+    await cache.subscribe('live', (message) => heard.push(message))
+    await cache.publishLive('live', 'now')
+    t.strictSame(heard, ['now'])
+    t.equal(await elsewhere, 'now')
+  })
 }

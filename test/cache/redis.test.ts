@@ -76,6 +76,8 @@ if (!url) {
           hit: (key: string, windowMs: number, events?: number) =>
             inner.hit(prefix + key, windowMs, events),
           publish: (channel: string, message: string) => inner.publish(prefix + channel, message),
+          publishLive: (channel: string, message: string) =>
+            inner.publishLive(prefix + channel, message),
           subscribe: (channel: string, listener: (message: string) => void) =>
             inner.subscribe(prefix + channel, listener),
         })) as [(typeof caches)[0], (typeof caches)[0]]
@@ -124,6 +126,39 @@ if (!url) {
     })
   }
 
+  for (const fault of ['silent', 'cut'] as const) {
+    for (const [who, isCut] of [
+      ['who tells', [true, false]],
+      ['who hears', [false, true]],
+      ['both', [true, true]],
+    ] as const) {
+      t.test(`news told while Redis is ${fault} to ${who} is heard once, in order`, async (t) => {
+        const proxy = await startTcpProxy(t, url)
+        const [teller, hearer] = await Promise.all(
+          isCut.map((cut) => openCache(t, cut ? proxy.url : url)),
+        )
+        const channel = `test:${process.pid}:${Date.now()}`
+        const heard: string[] = []
+        await hearer?.subscribe(channel, (message) => heard.push(message))
+        // Every server hears something from its start on.
+        await teller?.subscribe(`${channel}:other`, () => {})
+        const tell = async (...news: string[]) => {
+          for (const one of news) await teller?.publish(channel, one)
+        }
+        await tell('before')
+        await until(async () => heard.length > 0)
+        proxy.fail(fault)
+        await tell('1', '2')
+        if (isCut[0]) await teller?.publishLive(channel, 'never')
+        await tell('3')
+        proxy.repair()
+        await tell('after')
+        await until(async () => heard.includes('after'))
+        t.strictSame(heard, ['before', '1', '2', '3', 'after'])
+      })
+    }
+  }
+
   t.test('many operations that meet a silent Redis at once wait once, together', async (t) => {
     const proxy = await startTcpProxy(t, url)
     const cache = await openCache(t, proxy.url)
@@ -131,6 +166,16 @@ if (!url) {
     await underMs(t, 5000, async () => {
       await Promise.all(Array.from({ length: 500 }, (_, i) => cache.get(`none:${i}`)))
     })
+  })
+
+  t.test('an answer that came while this process was busy is not late', async (t) => {
+    const cache = await openCache(t, url)
+    const key = `test:${process.pid}:busy`
+    await cache.set(key, 'kept', 60_000)
+    const reading = cache.get(key)
+    const until = performance.now() + 600
+    while (performance.now() < until);
+    t.equal(await reading, 'kept')
   })
 
   t.test('closing does not wait for a silent Redis', async (t) => {

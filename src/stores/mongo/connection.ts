@@ -26,34 +26,42 @@ export interface MongoConnection {
 }
 
 /**
+ * Does what a start needs of MongoDB, again for as long as the server is away.
+ * @param deadline until when, in milliseconds since 1970.
+ * @throws the driver's error.
+ */
+export async function whenThere<T>(deadline: number, operation: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await operation()
+    } catch (error) {
+      const isAway =
+        error instanceof MongoServerSelectionError || error instanceof MongoNetworkError
+      // One that is too old is there.
+      const isTooOld = isAway && error.cause instanceof MongoCompatibilityError
+      if (!isAway || isTooOld || Date.now() + retryMs > deadline) throw error
+      await delay(retryMs)
+    }
+  }
+}
+
+/**
  * A client of a MongoDB that answers and is new enough; its caller closes it.
- * @param timeoutMs how long to wait for a server that is not there yet.
+ * @param deadline until when a server that is not there yet is waited for, in milliseconds since 1970.
  * @param onStuck called when the driver hangs and the client is connected anew.
  * @throws the driver's error, or one that names the version that is wanted.
  */
 export async function connectMongo(
   uri: string,
-  timeoutMs: number,
+  deadline: number,
   onStuck: () => void,
 ): Promise<MongoConnection> {
-  const deadline = Date.now() + timeoutMs
   const client = new MongoClient(uri, unsaid(uri))
   try {
-    for (;;) {
-      try {
-        await client.connect()
-        break
-      } catch (error) {
-        const isAway =
-          error instanceof MongoServerSelectionError || error instanceof MongoNetworkError
-        // The driver refuses the oldest itself.
-        const reason = error instanceof MongoServerSelectionError ? error.cause : error
-        if (reason instanceof MongoCompatibilityError) throw tooOld(reason.message)
-        if (!isAway || Date.now() + retryMs > deadline) throw error
-        await delay(retryMs)
-      }
-    }
-    await refuseOld(client)
+    await whenThere(deadline, async () => {
+      await client.connect()
+      await refuseOld(client)
+    })
     const endWatch = reviveStuckMonitor(client, onStuck)
     return {
       client,
@@ -64,7 +72,9 @@ export async function connectMongo(
     }
   } catch (error) {
     await client.close(true)
-    throw error
+    // The driver refuses the oldest itself.
+    const reason = error instanceof MongoServerSelectionError ? error.cause : error
+    throw reason instanceof MongoCompatibilityError ? tooOld(reason.message) : error
   }
 }
 

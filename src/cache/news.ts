@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+
+/** What was published, for those who could not hear it. */
+interface Published {
+  channel: string
+  text: string
+  /** When Redis took it, by `performance.now()`; undefined while it has not. */
+  toldAt?: number
+}
+
+/** For how long news that was told is kept, and how much of all: the oldest goes first. */
+const kept = { ms: 15_000, entries: 10_000, characters: 8 * 1024 * 1024 }
+/** How much further back than it was asked to, news is told again. */
+const marginMs = 1000
+const maxKnownIds = 20_000
+
+/**
+ * News that servers tell each other by Redis's PUBLISH, which forgets what it cannot deliver at
+ * once. So news is kept for a while: what Redis did not take is told when it is back, and what a
+ * server missed while it did not hear is told again. Who has heard it drops it.
+ */
+export class News {
+  readonly #origin = randomUUID()
+  #serial = 0
+  /** In the order in which they were told. */
+  readonly #kept = new Set<Published>()
+  #characters = 0
+  /** Redis is away, or being told what it missed: what is new waits its turn. */
+  #isWaiting = false
+  /** How far back, in milliseconds, news is about to be told again. */
+  #repeating: number | undefined
+  readonly #known = new LRUCache<string, true>({ max: maxKnownIds })
+
+  /** @param publish resolves with false when Redis did not take it, and is away. */
+  constructor(private readonly publish: (channel: string, text: string) => Promise<boolean>) {}
+
+  /** Tells it now or, when Redis is away, as soon as it is back. */
+  async tell(channel: string, message: string): Promise<void> {
+    this.#serial += 1
+    const text = `${this.#origin}${this.#serial} ${message}`
+    const published: Published = { channel, text }
+    this.#kept.add(published)
+    this.#characters += text.length
+    this.#prune()
+    if (!this.#isWaiting) await this.#publish(published)
+  }
+
+  /** Tells it once, to whoever hears it. */
+  async tellLive(channel: string, message: string): Promise<void> {
+    await this.publish(channel, `${this.#origin} ${message}`)
+  }
+
+  /** @returns what another server told; undefined when it was this one, or is known already. */
+  hear(text: string): string | undefined {
+    const end = text.indexOf(' ')
+    const id = text.slice(0, end)
+    if (id.startsWith(this.#origin)) return undefined
+    const isLive = id.length === this.#origin.length
+    if (!isLive) {
+      if (this.#known.has(id)) return undefined
+      this.#known.set(id, true)
+    }
+    return text.slice(end + 1)
+  }
+
+  /** Redis is away, until `catchUp`. */
+  wait(): void {
+    this.#isWaiting = true
+  }
+
+  /** Redis is back: tells what it has not taken. */
+  async catchUp(): Promise<void> {
+    for (const published of this.#kept) {
+      if (published.toldAt === undefined && !(await this.#publish(published))) return
+    }
+    this.#isWaiting = false
+  }
+
+  /** Tells again what was told in the last `ms` milliseconds. */
+  async repeat(ms: number): Promise<void> {
+    const isRepeating = this.#repeating !== undefined
+    this.#repeating = Math.max(this.#repeating ?? 0, ms)
+    if (isRepeating) return
+    // Servers that lost the same Redis ask at the same time.
+    await new Promise(setImmediate)
+    const since = performance.now() - this.#repeating - marginMs
+    this.#repeating = undefined
+    for (const published of [...this.#kept]) {
+      if (published.toldAt === undefined || published.toldAt < since) continue
+      if (!(await this.publish(published.channel, published.text))) return
+    }
+  }
+
+  async #publish(published: Published): Promise<boolean> {
+    const isTold = await this.publish(published.channel, published.text)
+    if (isTold) published.toldAt = performance.now()
+    return isTold
+  }
+
+  #prune(): void {
+    const before = performance.now() - kept.ms
+    for (const published of this.#kept) {
+      const isOld = published.toldAt !== undefined && published.toldAt < before
+      const isTooMuch = this.#kept.size > kept.entries || this.#characters > kept.characters
+      if (!isOld && !isTooMuch) return
+      this.#kept.delete(published)
+      this.#characters -= published.text.length
+    }
+  }
+}

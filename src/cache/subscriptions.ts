@@ -1,0 +1,130 @@
+import type { Redis } from 'ioredis'
+import { within } from '../within.js'
+
+interface SubscriptionsOptions {
+  /** Opens a connection, which never connects again by itself; throws when there is nothing to connect to. */
+  connect: () => Redis
+  onMessage: (channel: string, message: string) => void
+  /** Hears that for so many milliseconds, until now, messages may not have been heard. */
+  onGap: (ms: number) => void
+}
+
+/** What a subscription may cost a request. */
+const patienceMs = 200
+const heartbeatMs = 5000
+const retryMs = { step: 100, max: 1000 }
+
+/** The channels heard over a connection of their own, which is opened anew each time it is lost. */
+export class Subscriptions {
+  /** Channels, with how many listen. */
+  readonly #listeners = new Map<string, number>()
+  #connection: Redis | undefined
+  /** Resolves when the connection hears every channel that was wanted when it was ready. */
+  #ready: Promise<void> | undefined
+  /** When all channels were last surely heard, by `performance.now()`. */
+  #heardAt = 0
+  #attempt = 0
+  #retry: NodeJS.Timeout | undefined
+  #heartbeat: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(private readonly options: SubscriptionsOptions) {}
+
+  /** Resolves when the channel is heard; soon in any case, since a gap is told when it closes. */
+  async add(channel: string): Promise<void> {
+    const listeners = this.#listeners.get(channel) ?? 0
+    this.#listeners.set(channel, listeners + 1)
+    if (listeners > 0 || this.#closed) return
+    if (this.#heartbeat === undefined) this.#begin()
+    const heard =
+      this.#connection?.status === 'ready'
+        ? this.#subscribeLate(this.#connection, channel)
+        : this.#ready
+    if (heard) await within(heard, patienceMs)
+  }
+
+  async remove(channel: string): Promise<void> {
+    const listeners = (this.#listeners.get(channel) ?? 0) - 1
+    if (listeners > 0) {
+      this.#listeners.set(channel, listeners)
+      return
+    }
+    this.#listeners.delete(channel)
+    const connection = this.#connection
+    if (connection?.status !== 'ready') return
+    await within(connection.unsubscribe(channel).catch(abandon(connection)), patienceMs)
+  }
+
+  close(): void {
+    this.#closed = true
+    clearInterval(this.#heartbeat)
+    clearTimeout(this.#retry)
+    this.#connection?.disconnect()
+  }
+
+  #begin(): void {
+    this.#heardAt = performance.now()
+    // Nothing else would notice a connection that died in silence.
+    this.#heartbeat = setInterval(() => void this.#beat(), heartbeatMs).unref()
+    this.#open()
+  }
+
+  async #beat(): Promise<void> {
+    const connection = this.#connection
+    if (connection?.status !== 'ready') return
+    const askedAt = performance.now()
+    const answered = await connection.ping().then(() => true, abandon(connection))
+    if (answered && connection === this.#connection) this.#heardAt = askedAt
+  }
+
+  #open(): void {
+    let connection: Redis
+    try {
+      connection = this.options.connect()
+    } catch {
+      this.#openLater()
+      return
+    }
+    this.#connection = connection
+    connection.on('message', this.options.onMessage)
+    connection.once('end', () => this.#openLater())
+    this.#ready = new Promise((resolve) => {
+      connection.once('ready', () => void this.#subscribeAll(connection).then(resolve))
+    })
+  }
+
+  #openLater(): void {
+    if (this.#closed) return
+    this.#attempt += 1
+    const ms = Math.min(this.#attempt * retryMs.step, retryMs.max)
+    this.#retry = setTimeout(() => this.#open(), ms).unref()
+  }
+
+  async #subscribeAll(connection: Redis): Promise<void> {
+    const channels = [...this.#listeners.keys()]
+    if (channels.length > 0) {
+      const heard = await connection.subscribe(...channels).then(() => true, abandon(connection))
+      if (!heard) return
+    }
+    const now = performance.now()
+    this.options.onGap(now - this.#heardAt)
+    this.#heardAt = now
+    this.#attempt = 0
+  }
+
+  /** A channel that is heard only after its caller has gone on was not heard in between. */
+  async #subscribeLate(connection: Redis, channel: string): Promise<void> {
+    const since = performance.now()
+    const heard = await connection.subscribe(channel).then(() => true, abandon(connection))
+    const ms = performance.now() - since
+    if (heard && ms > patienceMs) this.options.onGap(ms)
+  }
+}
+
+/** A connection that did not do what it was asked is given up; the next one hears all channels. */
+function abandon(connection: Redis) {
+  return () => {
+    connection.disconnect()
+    return false
+  }
+}
