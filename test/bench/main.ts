@@ -5,7 +5,7 @@ import type { Row } from './figure.js'
 import { figures } from './figures/all.js'
 import { type Options, readOptions, usage } from './options.js'
 import { Processes } from './processes.js'
-import { headOf, markdownOf, tableOf } from './report.js'
+import { headOf, markdownOf, tableOf, writtenHeadOf } from './report.js'
 import { assertMeasurable, describeMachine } from './system.js'
 
 /** Cores that others may use without a figure being called noisy. */
@@ -54,6 +54,20 @@ async function measure(bench: Bench, only: string, onFigure: (name: string) => v
   return rows
 }
 
+/**
+ * What is written of the figures that are not measured now.
+ * @throws Error when it was measured otherwise, so that it cannot stand beside what is.
+ */
+function keptResults(head: string, only: string): string {
+  if (!only || !existsSync(results)) return ''
+  const written = readFileSync(results, 'utf8')
+  if (written.includes(head)) return written
+  throw new Error(
+    `--only ${only} cannot be written beside figures of another day, machine or number of rounds: ` +
+      'write all of them, or leave out --write',
+  )
+}
+
 async function run(options: Options): Promise<void> {
   const only = options.only ?? ''
   if (!figures.some(({ name }) => name.startsWith(only))) {
@@ -62,6 +76,8 @@ async function run(options: Options): Promise<void> {
   }
   assertMeasurable()
   const machine = describeMachine()
+  const head = writtenHeadOf(machine, options)
+  const kept = options.write ? keptResults(head, only) : ''
   const processes = new Processes()
   const line = progressLine()
   process.once('exit', () => processes.close())
@@ -76,10 +92,7 @@ async function run(options: Options): Promise<void> {
   line.clear()
   if (options.json) process.stdout.write(`${JSON.stringify({ machine, figures: rows })}\n`)
   else process.stdout.write(`${tableOf(rows)}\n`)
-  if (options.write) {
-    const before = existsSync(results) ? readFileSync(results, 'utf8') : ''
-    writeFileSync(results, markdownOf(machine, options, rows, before))
-  }
+  if (options.write) writeFileSync(results, markdownOf(head, rows, kept))
 }
 
 try {

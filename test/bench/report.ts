@@ -48,25 +48,21 @@ export function tableOf(rows: readonly Row[]): string {
     .join('\n')
 }
 
+/** What stands over written results: figures below one head were measured in the same way. */
+export function writtenHeadOf(machine: Machine, options: Options): string {
+  const date = new Date().toISOString().slice(0, 10)
+  return `Measured ${date} by \`npm run bench -- --write\`. ${headOf(machine, options).replace('\n', '. ')}`
+}
+
 /**
  * The results as they are written down.
- * @param before what was written: of the same day, machine and rounds, figures that were not
- *   measured again stay.
+ * @param kept what was written under the same head: figures that were not measured again stay.
  */
-export function markdownOf(
-  machine: Machine,
-  options: Options,
-  rows: readonly Row[],
-  before: string,
-): string {
-  const date = new Date().toISOString().slice(0, 10)
+export function markdownOf(head: string, rows: readonly Row[], kept: string): string {
   const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  const head = `Measured ${date} by \`npm run bench -- --write\`. ${headOf(machine, options).replace('\n', '. ')}`
   const measured = new Map(rows.map((row) => [row.name, line(cellsOf(row))]))
-  const kept = before.includes(head)
-    ? before.split('\n').filter((text) => /^\| [^-]/.test(text))
-    : []
-  const known = new Map(kept.slice(1).map((text) => [text.split(' | ')[0]?.slice(2) ?? '', text]))
+  const before = kept.split('\n').filter((text) => /^\| [^-]/.test(text))
+  const known = new Map(before.slice(1).map((text) => [text.split(' | ')[0]?.slice(2) ?? '', text]))
   const lines = new Map([...known, ...measured])
   return [
     '# Results',
