@@ -6,7 +6,7 @@ import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { Counter } from 'prom-client'
 import { within } from '../src/cache/breaker.js'
 import type { Cache } from '../src/cache/cache.js'
-import { countedCache } from '../src/cache/counted.js'
+import { countedCache, type ReadCounts } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { oneNode } from '../src/cache/one-node.js'
 import { createPlaces, type Places } from '../src/cache/places.js'
@@ -53,15 +53,21 @@ export default fp(
   async (fastify) => {
     const { config, log } = fastify
     const redis = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
-    const reads = new Counter({
+    const counts: ReadCounts = new Map()
+    const reads: Counter = new Counter({
       name: 'cache_reads_total',
       help: 'Reads of the cache, by what they are for.',
       labelNames: ['kind', 'result'] as const,
       registers: [fastify.metrics],
+      collect() {
+        reads.reset()
+        for (const [kind, { hit, miss }] of counts) {
+          reads.inc({ kind, result: 'hit' }, hit)
+          reads.inc({ kind, result: 'miss' }, miss)
+        }
+      },
     })
-    const cache = countedCache(redis?.cache ?? createMemoryCache(), (kind, result) =>
-      reads.inc({ kind, result }),
-    )
+    const cache = countedCache(redis?.cache ?? createMemoryCache(), counts)
     fastify.decorate('cache', cache)
     fastify.decorate('shared', redis?.shared)
     fastify.addHook('onClose', () => cache.close())
