@@ -13,6 +13,8 @@ interface Published {
 const kept = { ms: 15_000, entries: 10_000, characters: 8 * 1024 * 1024 }
 /** How much further back than it was asked to, news is told again. */
 const marginMs = 1000
+/** A Redis so slow that subscriptions come late must not be given all again for each of them. */
+const repeatEveryMs = 1000
 const maxKnownIds = 20_000
 
 /**
@@ -28,8 +30,10 @@ export class News {
   #characters = 0
   /** Redis is away, or being told what it missed: what is new waits its turn. */
   #isWaiting = false
-  /** How far back, in milliseconds, news is about to be told again. */
-  #repeating: number | undefined
+  /** Since when news is to be told again; this and what follows by `performance.now()`. */
+  #repeatSince = Number.POSITIVE_INFINITY
+  #repeatedAt = Number.NEGATIVE_INFINITY
+  #repeatTimer: NodeJS.Timeout | undefined
   readonly #known = new LRUCache<string, true>({ max: maxKnownIds })
 
   /** @param publish resolves with false when Redis did not take it, and is away. */
@@ -77,18 +81,26 @@ export class News {
     this.#isWaiting = false
   }
 
-  /** Tells again what was told in the last `ms` milliseconds. */
-  async repeat(ms: number): Promise<void> {
-    const isRepeating = this.#repeating !== undefined
-    this.#repeating = Math.max(this.#repeating ?? 0, ms)
-    if (isRepeating) return
-    // Servers that lost the same Redis ask at the same time.
-    await new Promise(setImmediate)
-    const since = performance.now() - this.#repeating - marginMs
-    this.#repeating = undefined
-    for (const published of [...this.#kept]) {
-      if (published.toldAt === undefined || published.toldAt < since) continue
-      if (!(await this.publish(published.channel, published.text))) return
+  /** Tells again, soon, what was told in the last `ms` milliseconds. */
+  repeat(ms: number): void {
+    const now = performance.now()
+    this.#repeatSince = Math.min(this.#repeatSince, now - ms - marginMs)
+    const waitMs = Math.max(0, this.#repeatedAt + repeatEveryMs - now)
+    this.#repeatTimer ??= setTimeout(() => void this.#repeat(), waitMs).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#repeatTimer)
+  }
+
+  async #repeat(): Promise<void> {
+    const since = this.#repeatSince
+    this.#repeatSince = Number.POSITIVE_INFINITY
+    this.#repeatedAt = performance.now()
+    this.#repeatTimer = undefined
+    for (const { toldAt, channel, text } of [...this.#kept]) {
+      if (toldAt === undefined || toldAt < since) continue
+      if (!(await this.publish(channel, text))) return
     }
   }
 

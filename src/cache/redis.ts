@@ -89,12 +89,12 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     onMessage: (channel, text) => {
       const message = news.hear(text)
       if (message === undefined) return
-      if (channel === missedNewsChannel) void news.repeat(Number(message))
+      if (channel === missedNewsChannel) news.repeat(Number(message))
       else void local.publish(channel, message)
     },
     onGap: (ms) => {
       // Whoever subscribed later than this server misses what it told, and the other way round.
-      void news.repeat(ms)
+      news.repeat(ms)
       void news.tell(missedNewsChannel, `${Math.ceil(ms)}`)
     },
   })
@@ -109,6 +109,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     async close() {
       breaker.close()
       subscriptions.close()
+      news.close()
       try {
         // Lets what was just written leave; a Redis that is away gets no goodbye.
         await within(operationTimeoutMs, client.quit())

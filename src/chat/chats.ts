@@ -124,21 +124,22 @@ export class Chats {
   /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
   async delete(userId: string, chatId: string): Promise<void> {
     // One whose deletion an earlier call began is not found any more, and is finished.
-    if (await this.store.findChat(userId, chatId)) await this.generations.stopChat(chatId)
-    const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId))
+    const isThere = (await this.store.findChat(userId, chatId)) !== undefined
+    if (isThere) await this.generations.stopChat(chatId)
+    const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId, isThere))
     if (!deleted) throw new AppError('CHAT_NOT_FOUND')
     this.generations.dropChat(chatId)
     this.hub.toUser(userId, 'chat-deleted', { chatId })
   }
 
   /** @returns whether it was this call that deleted it, or an earlier one that never heard so. */
-  async #deleteStored(userId: string, chatId: string): Promise<boolean> {
+  async #deleteStored(userId: string, chatId: string, isThere: boolean): Promise<boolean> {
     const key = `${userId}:${chatId}`
     try {
       const deleted = await this.store.deleteChat(userId, chatId)
       return this.#maybeDeleted.delete(key) || deleted
     } catch (error) {
-      if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') {
+      if (isThere && error instanceof AppError && error.code === 'STORE_UNAVAILABLE') {
         this.#maybeDeleted.set(key, true)
       }
       throw error
