@@ -64,14 +64,12 @@ export default fp(
       // Within Fastify's own limit, so that the error that is told is this one.
       const deadline = Date.now() + config.START_TIMEOUT_MS * 0.6
       // What only MongoDB needs is loaded with it: 24 MB, and a tenth of a second.
-      const mongo = await import('../src/stores/mongo/connection.js')
+      const { connectMongo } = await import('../src/stores/mongo/connection.js')
       try {
-        const connection = await mongo.connectMongo(uri, deadline, () =>
+        const connection = await connectMongo(uri, deadline, () =>
           log.warn('MongoDB’s driver hangs: connecting anew'),
         )
-        const opened = await openMongoStore(connection, uri, (open) =>
-          mongo.whenThere(deadline, open),
-        )
+        const opened = await openMongoStore(connection, uri, deadline)
         log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
         return opened
       } catch (error) {
@@ -87,13 +85,14 @@ export default fp(
     async function openMongoStore(
       { client, close }: MongoConnection,
       uri: string,
-      whenThere: (open: () => Promise<Store>) => Promise<Store>,
+      deadline: number,
     ): Promise<Store> {
       try {
         const { default: fastifyMongodb } = await import('@fastify/mongodb')
         const { createMongoStore } = await import('../src/stores/mongo.js')
+        const { whenThere } = await import('../src/stores/mongo/connection.js')
         await fastify.register(fastifyMongodb, { client })
-        return await whenThere(() => createMongoStore(client.db(databaseOf(uri)), close))
+        return await whenThere(deadline, () => createMongoStore(client.db(databaseOf(uri)), close))
       } catch (error) {
         await close()
         throw error

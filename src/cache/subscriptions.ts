@@ -30,7 +30,7 @@ export class Subscriptions {
 
   constructor(private readonly options: SubscriptionsOptions) {}
 
-  /** Resolves when the channel is heard; soon in any case, since a gap is told when it closes. */
+  /** Its first listener waits until it is heard; not for long, since a gap is told when it closes. */
   async add(channel: string): Promise<void> {
     const listeners = this.#listeners.get(channel) ?? 0
     this.#listeners.set(channel, listeners + 1)

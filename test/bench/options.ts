@@ -14,7 +14,7 @@ export const usage = `npm run bench -- [options]
   --only NAME   only the figures whose name begins with NAME
   --rounds N    how often each side is measured, 5 to 99 (5)
   --json        one JSON object on standard output in place of the table
-  --write       writes test/bench/RESULTS.md too; with --only, those figures in it, if all else was measured in the same way
+  --write       writes test/bench/RESULTS.md too; with --only, those figures in it, if the rest is like them
   --smoke       runs everything for a moment: shows that it works, and measures nothing
   --profile DIR writes a CPU profile of the product's server for each time it was started`
 

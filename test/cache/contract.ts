@@ -100,8 +100,11 @@ export function cacheContract(t: Test, { open, pass }: Subject): void {
   t.test('tells also what is worth nothing later', async (t) => {
     const { cache, other } = await open(t)
     const heard: string[] = []
-    const elsewhere = new Promise((resolve) => void other.subscribe('live', resolve))
-    await other.subscribe('live', () => {})
+    let resolve = (_message: string) => {}
+    const elsewhere = new Promise<string>((heard) => {
+      resolve = heard
+    })
+    await other.subscribe('live', (message) => resolve(message))
     await cache.subscribe('live', (message) => heard.push(message))
     await cache.publishLive('live', 'now')
     t.strictSame(heard, ['now'])

@@ -102,6 +102,7 @@ t.test('who asks and never reads is answered no further, and cut off', async (t)
 t.test('a stream that is not read is cut off in the end', async (t) => {
   const limits: number[] = []
   let closed = false
+  // Thirty seconds, a hundred times as fast until it is cut off.
   let timesFaster = 100
   const { script, finish } = endless()
   t.teardown(finish)
