@@ -1,12 +1,14 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 
 /** A new ObjectId in hex: seconds since 1970, then 64 random bits. */
 export function newId(): string {
   const seconds = Math.floor(Date.now() / 1000)
-  return seconds.toString(16).padStart(8, '0') + randomBytes(8).toString('hex')
+  // Node keeps randomness for many UUIDs; their ends are all random.
+  const uuid = randomUUID()
+  return seconds.toString(16).padStart(8, '0') + uuid.slice(0, 4) + uuid.slice(-12)
 }
 
 /** The same ObjectId in hex for the same parts, so that a repeated insert meets itself. */
 export function derivedId(...parts: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 24)
+  return hash('sha256', JSON.stringify(parts)).slice(0, 24)
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Cache } from '../cache/cache.js'
 import { limitKey } from '../cache/keys.js'
 import { AppError } from '../errors.js'
@@ -8,8 +8,7 @@ const windowMs = 5 * 60_000
 /** Counts an account's failed logins; past `maxFailures` in five minutes it takes no more. */
 export function createLockout(cache: Cache, maxFailures: number) {
   // A name that was tried may be long, and is nobody's to read in the cache.
-  const keyOf = (account: string) =>
-    limitKey('login', createHash('sha256').update(account).digest('base64url'))
+  const keyOf = (account: string) => limitKey('login', hash('sha256', account, 'base64url'))
 
   return {
     /** @throws AppError RATE_LIMITED with the seconds left. */

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { GenerationOptions } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
 import { derivedId, newId } from '../ids.js'
@@ -16,6 +16,7 @@ import { assertFits } from './context.js'
 import type { Reservation } from './fair-queue.js'
 import type { ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
+import { Turnstile } from './turnstile.js'
 import type { Windows } from './windows.js'
 
 export interface SendInput {
@@ -49,6 +50,7 @@ const titleLength = 60
  * records are stored before anything is acknowledged.
  */
 export class Accept {
+  readonly #turnstile = new Turnstile()
   readonly #inChat = oneAtATime()
 
   constructor(
@@ -70,7 +72,8 @@ export class Accept {
    * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MESSAGE_TOO_LONG, QUEUE_FULL,
    *   IDEMPOTENCY_KEY_REUSED, or the store's.
    */
-  accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
+  async accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
+    await this.#turnstile.pass()
     // In the order of the records, and a repetition finds what it repeats.
     return this.#inChat([input.chatId], () => this.#accept(input, onStored))
   }
@@ -140,9 +143,7 @@ function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint:
 
 function fingerprintOf({ chatId, content, model, options }: SendInput): string {
   const sorted = Object.entries(options ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
-  return createHash('sha256')
-    .update(JSON.stringify([chatId, content, model ?? null, sorted]))
-    .digest('base64url')
+  return hash('sha256', JSON.stringify([chatId, content, model ?? null, sorted]), 'base64url')
 }
 
 /** A message's first words. */

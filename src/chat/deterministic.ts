@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { GenerationOptions, Usage } from '../../schemas/messages.js'
 import type { Cache } from '../cache/cache.js'
 import { deterministicReplyKey } from '../cache/keys.js'
@@ -31,7 +31,7 @@ export class DeterministicReplies {
     if (digest === '') return undefined
     const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))
     const text = JSON.stringify([digest, sorted, messages.map((m) => [m.role, m.content])])
-    return createHash('sha256').update(text).digest('base64url')
+    return hash('sha256', text, 'base64url')
   }
 
   async find(key: string): Promise<KnownReply | undefined> {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -27,7 +27,7 @@ export const eliza = {
   name: 'eliza',
   contextLength: 131_072,
   template,
-  digest: createHash('sha256').update(scriptBytes).digest('hex'),
+  digest: hash('sha256', scriptBytes),
   size: scriptBytes.length,
   modifiedAt: statSync(script).mtime.toISOString(),
   details: {

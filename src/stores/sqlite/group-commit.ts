@@ -8,7 +8,8 @@ interface Write {
 
 /**
  * Writes that come together are committed together. A commit waits for the disk, and so does the
- * whole process: what one turn of the loop brings, such as fifty messages sent at once, waits once.
+ * whole process: messages sent at once wait once. The first of them comes a turn of the loop before
+ * the others, so a commit is two turns' writes.
  */
 export class GroupCommit {
   #writes: Write[] = []
@@ -22,7 +23,9 @@ export class GroupCommit {
    */
   write<T>(work: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      if (this.#writes.push({ work, resolve, reject }) === 1) setImmediate(() => this.flush())
+      if (this.#writes.push({ work, resolve, reject }) === 1) {
+        setImmediate(() => setImmediate(() => this.flush()))
+      }
     })
   }
 
