@@ -7,7 +7,7 @@ import type { LiveReply } from './live-reply.js'
  * system call, with what follows. It is so many times what a flush takes: a server with little to
  * do tells each token almost at once, and a busy one has twelve frames a second of each reply.
  */
-const tick = { shortestMs: 10, longestMs: 80, timesFlush: 50 }
+const tick = { shortestMs: 10, longestMs: 80, timesFlush: 100 }
 /** A flush that takes longer, in milliseconds, lets others in between: a first token must not wait. */
 const sliceMs = 2
 /** Replies between two looks at the clock. */
