@@ -25,18 +25,24 @@ const patienceMs = 30_000
 /** Between the beginnings of two streams: a start is not what a steady run measures. */
 const msBetweenStarts = 4
 
-/** Opens a side's conversations; a group's name is the side's. */
+/**
+ * Opens a side's conversations; a group's name is the side's.
+ * @param first the first of the accounts whose chats they are.
+ */
 export async function openConversations(
   bench: Bench,
   side: TokenSide,
   streams: number,
   listeners = 1,
+  first = 0,
 ): Promise<Server> {
   const server = await bench.server(side)
   const { accounts } = await bench.seed()
   await bench.load.open(side, {
     protocol: side === 'pipe' ? 'pipe' : 'socket',
-    places: accounts.slice(0, streams).map((account) => ({ url: server.url, ...account })),
+    places: accounts
+      .slice(first, first + streams)
+      .map((account) => ({ url: server.url, ...account })),
     listeners,
   })
   return server
@@ -140,13 +146,13 @@ export async function interleave<S extends string, R>(
   bench: Bench,
   what: string,
   sides: readonly S[],
-  measure: (side: S) => Promise<R>,
+  measure: (side: S, round: number) => Promise<R>,
 ): Promise<Record<S, R[]>> {
   const results = Object.fromEntries(sides.map((side) => [side, [] as R[]])) as Record<S, R[]>
   for (let round = 1; round <= bench.options.rounds; round++) {
     for (const side of sides) {
       bench.progress(`${what}, ${side}, ${round} of ${bench.options.rounds}`)
-      results[side].push(await measure(side))
+      results[side].push(await measure(side, round))
     }
   }
   return results
