@@ -95,6 +95,31 @@ t.test('a place to run whose message could not be stored is another’s', async 
   t.match(await heard.message(reply.id), { status: 'complete' })
 })
 
+t.test('a turn whose storing was never told runs as soon as it is sent again', async (t) => {
+  const { app, standIn, newChat, post, send } = await startConversation(t)
+  const chatId = await newChat()
+  const key = { 'idempotency-key': 'again' }
+  const { appendTurn, findTurn } = app.store
+  app.store.appendTurn = async (turn) => {
+    await appendTurn(turn)
+    throw new AppError('STORE_UNAVAILABLE')
+  }
+  const refused = await post<ApiError>(chatId, { content: 'len=5' }, key)
+  t.match(refused, { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
+
+  // It would be looked for by and by too, but not yet.
+  let isSending = true
+  app.store.findTurn = async (...asked) => (isSending ? findTurn(...asked) : undefined)
+  const again = await post(chatId, { content: 'len=5' }, key)
+  isSending = false
+  t.equal(again.status, 202)
+  app.store.appendTurn = appendTurn
+  // One reply of a chat runs after the other.
+  t.match(await send(chatId, { content: 'len=1' }), { status: 201 })
+  t.equal((await app.store.listMessages(chatId, 10))[1]?.status, 'complete')
+  t.equal(standIn.callsOf('/api/chat').length, 2)
+})
+
 t.test('a hundred equal sends at once, in every way: one turn and one call', async (t) => {
   const { standIn, url, user, newChat, post, send, read, messagesOf } = await startConversation(t)
   const sockets = await Promise.all([
