@@ -34,6 +34,7 @@ export interface SendInput {
 /** What was found out about a message that is to be stored. */
 interface Known {
   id: string
+  replyId: string
   fingerprint: string
   model: string
   status: 'queued' | 'streaming'
@@ -52,6 +53,8 @@ const titleLength = 60
 export class Accept {
   readonly #turnstile = new Turnstile()
   readonly #inChat = oneAtATime()
+  /** The replies of turns that the store was given and has yet to answer for. */
+  readonly #storing = new Set<string>()
 
   constructor(
     private readonly store: Store,
@@ -63,6 +66,11 @@ export class Accept {
     /** Hears of a message that may or may not be stored. */
     private readonly onUnsure: (userId: string, messageId: string) => void,
   ) {}
+
+  /** Whether a reply's record is on its way to the store; `onStored` will tell of it. */
+  isStoring(replyId: string): boolean {
+    return this.#storing.has(replyId)
+  }
 
   /**
    * A reply that can start at once is stored as one that has begun.
@@ -95,10 +103,11 @@ export class Accept {
 
     const place = this.reserve({ userId, chatId })
     const status = place.toRun ? 'streaming' : 'queued'
+    const replyId = replyIdOf(id)
+    this.#storing.add(replyId)
     try {
-      const turn = await this.store.appendTurn(
-        this.#turn({ ...input, options }, { id, fingerprint, model: model.name, status, chat }),
-      )
+      const known = { id, replyId, fingerprint, model: model.name, status, chat } as const
+      const turn = await this.store.appendTurn(this.#turn({ ...input, options }, known))
       if (!turn.created) return turn
       onStored(turn, place)
       return { ...turn, reply: { ...turn.reply, status: 'queued' } }
@@ -106,12 +115,13 @@ export class Accept {
       if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') this.onUnsure(userId, id)
       throw error
     } finally {
+      this.#storing.delete(replyId)
       place.giveBack()
     }
   }
 
   #turn({ userId, chatId, content, options }: SendInput, known: Known): NewTurn {
-    const { id, fingerprint, model, status, chat } = known
+    const { id, replyId, fingerprint, model, status, chat } = known
     const createdAt = new Date()
     const common = { chatId, userId, createdAt, epoch: 1, epochStart: 0, takeovers: 0 }
     return {
@@ -119,7 +129,7 @@ export class Accept {
       message: { ...common, id, role: 'user', content, status: 'complete', fingerprint },
       reply: {
         ...common,
-        id: replyIdOf(id),
+        id: replyId,
         role: 'assistant',
         content: '',
         status,

@@ -161,7 +161,7 @@ export class Generations {
       catalogue,
       shared?.streamLog,
       hub,
-      (id) => this.#held.has(id) || this.#unsure.hasReply(id),
+      (id) => this.#held.has(id) || this.#accept.isStoring(id) || this.#unsure.hasReply(id),
       (reply) => this.#hold(reply),
       log,
     )

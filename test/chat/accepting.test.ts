@@ -120,6 +120,38 @@ t.test('a turn whose storing was never told runs as soon as it is sent again', a
   t.equal(standIn.callsOf('/api/chat').length, 2)
 })
 
+t.test('a turn that is stored for longer than its lease lasts is not taken over', async (t) => {
+  const { app, standIn, url, user, newChat } = await startConversation(t, { LEASE_MS: '300' })
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const chatId = await newChat()
+  await ask(socket, 'join-chat', { chatId })
+  const { appendTurn, findLapsedReplies } = app.store
+  // As if the whole process had been stopped meanwhile.
+  app.store.renewLeases = async () => {}
+  let passes = 0
+  let goOn = () => {}
+  const isFoundTwice = new Promise<void>((resolve) => (goOn = resolve))
+  app.store.findLapsedReplies = async (...asked) => {
+    const rows = await findLapsedReplies(...asked)
+    // The pass before has done what it does by then.
+    if (rows.length > 0 && ++passes === 2) goOn()
+    return rows
+  }
+  app.store.appendTurn = async (turn) => {
+    const stored = await appendTurn(turn)
+    await isFoundTwice
+    return stored
+  }
+  const { message, reply } = await ask(socket, 'chat-message', { chatId, content: 'len=5' })
+  await heard.until(() => heard.messages.find(({ id }) => id === reply.id))
+  t.same(
+    heard.messages.map(({ id }) => id),
+    [message.id, reply.id],
+  )
+  t.equal(standIn.callsOf('/api/chat').length, 1)
+})
+
 t.test('a hundred equal sends at once, in every way: one turn and one call', async (t) => {
   const { standIn, url, user, newChat, post, send, read, messagesOf } = await startConversation(t)
   const sockets = await Promise.all([
