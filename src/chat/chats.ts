@@ -5,6 +5,7 @@ import { chatListKey, chatPageKey, chatsState } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
+import { oneAtATime } from '../one-at-a-time.js'
 import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
 import type { SendInput } from './accept.js'
 import type { Cursors } from './cursor.js'
@@ -28,6 +29,7 @@ interface Generations {
 
 /** A user's chats. Another's chat is answered exactly as one that does not exist. */
 export class Chats {
+  readonly #deleting = oneAtATime()
   /** Chats of which the store never said whether it deleted them. */
   readonly #maybeDeleted = new LRUCache<string, true>({ max: 1000, ttl: maybeDeletedMs })
 
@@ -122,7 +124,12 @@ export class Chats {
   }
 
   /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
-  async delete(userId: string, chatId: string): Promise<void> {
+  delete(userId: string, chatId: string): Promise<void> {
+    // What one call knows to be deleted, another may not find out by an answer that was lost.
+    return this.#deleting([`${userId}:${chatId}`], () => this.#delete(userId, chatId))
+  }
+
+  async #delete(userId: string, chatId: string): Promise<void> {
     // One whose deletion an earlier call began is not found any more, and is finished.
     const isThere = (await this.store.findChat(userId, chatId)) !== undefined
     if (isThere) await this.generations.stopChat(chatId)

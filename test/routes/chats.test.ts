@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Chat, ChatList, ChatWithMessages } from '../../schemas/chats.js'
 import type { ApiError } from '../../schemas/common.js'
 import type { Turn } from '../../schemas/messages.js'
 import type { LanguageModel } from '../../schemas/models.js'
+import { AppError } from '../../src/errors.js'
 import { api, register, startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
 
@@ -152,3 +154,36 @@ t.test('chats', async (t) => {
     t.match(body.models[0]?.modifiedAt, /^\d{4}-\d\d-\d\dT/)
   })
 })
+
+t.test(
+  'of deletions at once one is told of its success, whatever becomes of the others',
+  async (t) => {
+    const { app, url } = await startApp(t)
+    const { token } = await register(url)
+    const call = api(url, token)
+    const { body } = await call<Chat>('POST', '/api/ai/chats', {})
+    const { deleteChat, findChat } = app.store
+    let found = 0
+    let goOn = () => {}
+    const bothFound = new Promise<void>((resolve) => (goOn = resolve))
+    app.store.findChat = async (...asked) => {
+      const chat = await findChat(...asked)
+      if (++found === 2) goOn()
+      return chat
+    }
+    let deleted: Promise<boolean> | undefined
+    app.store.deleteChat = async (...asked) => {
+      const isFirst = deleted === undefined
+      // Others have the time to come between.
+      deleted ??= Promise.race([bothFound, delay(200)]).then(() => deleteChat(...asked))
+      const answer = await deleted
+      if (isFirst) return answer
+      throw new AppError('STORE_UNAVAILABLE')
+    }
+    const remove = () => call('DELETE', `/api/ai/chats/${body.id}`)
+    const [first, second] = await Promise.all([remove(), remove()])
+    t.same([first.status, second.status].sort(), [204, 503])
+    app.store.deleteChat = deleteChat
+    t.match(await remove(), { status: 404, body: { code: 'CHAT_NOT_FOUND' } })
+  },
+)
