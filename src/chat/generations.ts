@@ -260,7 +260,8 @@ export class Generations {
   ): void {
     const { message, reply, chat } = turn
     if (hasEnded(reply) || reply.owner !== this.#state.owner) return
-    if (this.#held.has(reply.id)) return
+    // It may have been read before it ended here.
+    if (this.#held.has(reply.id) || this.#endedLately.find(reply.id)) return
     this.#forgetPages(reply.userId)
     this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
     const begins = place?.toRun && chat

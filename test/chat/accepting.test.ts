@@ -152,6 +152,46 @@ t.test('a turn that is stored for longer than its lease lasts is not taken over'
   t.equal(standIn.callsOf('/api/chat').length, 1)
 })
 
+t.test('a message that is repeated while its reply ends is told once', async (t) => {
+  let end = () => {}
+  const mayEnd = new Promise<void>((resolve) => (end = resolve))
+  const script: Script = async function* () {
+    yield { content: 'yes' }
+    await mayEnd
+  }
+  const conversation = await startConversation(t, {}, { script })
+  const { app, standIn, url, user, newChat, post } = conversation
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  const chatId = await newChat()
+  await ask(socket, 'join-chat', { chatId })
+  const key = { 'idempotency-key': 'again' }
+  const input = { content: 'one' }
+  const { body: first } = await post(chatId, input, key)
+  const { findTurn } = app.store
+  app.store.findTurn = async (...asked) => {
+    const turn = await findTurn(...asked)
+    t.equal(turn?.reply.status, 'streaming')
+    end()
+    // The answer is read late.
+    await heard.until(() => heard.messages.find(({ id }) => id === first.reply.id))
+    return turn
+  }
+  const { status, body: again } = await post(chatId, input, key)
+  t.equal(status, 202)
+  t.equal(again.reply.id, first.reply.id)
+  app.store.findTurn = findTurn
+  // Whatever else was told of it came before this.
+  const { body: next } = await post(chatId, { content: 'two' })
+  await heard.until(() => heard.messages.find(({ id }) => id === next.reply.id))
+  const ids = [first.message.id, first.reply.id, next.message.id, next.reply.id]
+  t.same(
+    heard.messages.map(({ id }) => id),
+    ids,
+  )
+  t.equal(standIn.callsOf('/api/chat').length, 2)
+})
+
 t.test('a hundred equal sends at once, in every way: one turn and one call', async (t) => {
   const { standIn, url, user, newChat, post, send, read, messagesOf } = await startConversation(t)
   const sockets = await Promise.all([
