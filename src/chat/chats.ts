@@ -125,7 +125,7 @@ export class Chats {
 
   /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
   delete(userId: string, chatId: string): Promise<void> {
-    // What one call knows to be deleted, another may not find out by an answer that was lost.
+    // In turn: else one whose answer was lost could take another’s deletion for its own.
     return this.#deleting([`${userId}:${chatId}`], () => this.#delete(userId, chatId))
   }
 

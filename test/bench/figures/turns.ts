@@ -68,7 +68,7 @@ export const turnFigures: Figure[] = [
     name: 'burst',
     async measure(bench) {
       const results = await interleave(bench, '50 sent at once', all, async (side, round) => {
-        await openOthers(bench, side, round)
+        await openOwnChats(bench, side, round)
         for (let n = bench.size(unwatched, 0); n > 0; n--) await burst(bench, side)
         const bursts = []
         for (let n = bench.size(watched, 1); n > 0; n--) bursts.push(await burst(bench, side))
@@ -108,7 +108,7 @@ const [unwatched, watched] = [5, 5]
  * A round has chats of its own: what was said in those before is not sent along, which the pipe
  * would not have to carry.
  */
-async function openOthers(bench: Bench, side: TokenSide, round: number): Promise<void> {
+async function openOwnChats(bench: Bench, side: TokenSide, round: number): Promise<void> {
   const atOnce = bench.size(50, 10)
   const { accounts } = await bench.seed()
   const groups = Math.floor(accounts.length / atOnce)
