@@ -3,15 +3,14 @@ import type { Hub } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
 /**
- * The tick of the whole process, in milliseconds: how long text may wait to share a frame, and its
- * system call, with what follows. It is so many times what a flush takes: a server with little to
- * do tells each token almost at once, and a busy one has twelve frames a second of each reply.
+ * The tick of the whole process, in milliseconds: how long text may wait to share a read, a frame
+ * and their system calls with what follows. It grows with the root of what a flush takes, which is
+ * where the sum of waiting and of work is least (Young 1974, of checkpoints): a server with little
+ * to do tells each token almost at once, and a busy one has eleven frames a second of each reply.
  */
-const tick = { shortestMs: 10, longestMs: 80, timesFlush: 100 }
-/** A flush that takes longer, in milliseconds, lets others in between: a first token must not wait. */
-const sliceMs = 2
-/** Replies between two looks at the clock. */
-const perLook = 16
+const tick = { shortestMs: 10, longestMs: 90, atOneMs: 60 }
+/** Replies that are announced in one turn of the loop: a first token must not wait for all. */
+const perTurn = 16
 /** The weight of the newest flush in what a flush is taken to cost: one slow one says little. */
 const newest = 0.25
 
@@ -57,30 +56,42 @@ export class Flusher {
   }
 
   get #tickMs(): number {
-    return Math.min(Math.max(this.#flushMs * tick.timesFlush, tick.shortestMs), tick.longestMs)
+    const ms = Math.sqrt(this.#flushMs) * tick.atOneMs
+    return Math.min(Math.max(ms, tick.shortestMs), tick.longestMs)
   }
 
-  readonly #tick = () => this.#flush([...this.#dirty], 0)
+  readonly #tick = () => this.#turn([...this.#dirty], 0, performance.now(), 0)
 
-  /** Reads and announces `replies`, slice after slice; @param tookMs what those before took. */
-  #flush(replies: readonly LiveReply[], tookMs: number): void {
+  /**
+   * One turn of the loop: what was fetched for the replies before `at` is read and announced, and
+   * the next ones' is fetched, which comes before the next turn.
+   * @param tookMs what the turns before took.
+   */
+  #turn(replies: readonly LiveReply[], at: number, tickAt: number, tookMs: number): void {
     const began = performance.now()
-    let ms = 0
-    let done = this.holds() ? 0 : replies.length
-    for (; done < replies.length && ms < sliceMs; ms = performance.now() - began) {
-      for (const reply of replies.slice(done, done + perLook)) {
-        if (!this.#dirty.has(reply)) continue
-        reply.readModel()
-        this.announce(reply)
-      }
-      done += perLook
+    for (const reply of replies.slice(at, at + perTurn)) reply.arriving?.fetch()
+    if (at > 0 && this.holds()) {
+      for (const reply of replies.slice(at - perTurn, at)) this.#read(reply)
     }
-    if (done < replies.length) {
-      this.#rest = setImmediate(() => this.#flush(replies.slice(done), tookMs + ms))
-      return
-    }
-    this.#flushMs += newest * (tookMs + ms - this.#flushMs)
-    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#tick, this.#tickMs) : undefined
+    const now = performance.now()
+    const ms = tookMs + now - began
+    if (at < replies.length) {
+      this.#rest = setImmediate(() => this.#turn(replies, at + perTurn, tickAt, ms))
+    } else this.#endTick(ms, now - tickAt)
+  }
+
+  #read(reply: LiveReply): void {
+    if (!this.#dirty.has(reply)) return
+    reply.arriving?.read()
+    this.announce(reply)
+    if (reply.arriving?.isHeld) this.#dirty.add(reply)
+  }
+
+  #endTick(flushMs: number, sinceMs: number): void {
+    this.#flushMs += newest * (flushMs - this.#flushMs)
+    // From tick to tick; but a process that has too much to do has half its time for other things.
+    const ms = Math.max(this.#tickMs - sinceMs, sinceMs)
+    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#tick, ms) : undefined
   }
 
   close(): void {

@@ -1,4 +1,5 @@
 import type { MessageChunk } from '../../schemas/messages.js'
+import type { Arriving } from '../ollama/client.js'
 import type { ChatRow, MessageRow } from '../stores/store.js'
 import type { Place } from './fair-queue.js'
 
@@ -59,8 +60,8 @@ export class LiveReply {
   dirty = false
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
   isEnding = false
-  /** Appends what has come from the model since it was read last. */
-  readModel: () => void = () => {}
+  /** What comes from the model; set once something is to be read. */
+  arriving: Arriving | undefined
   /** Where it waits; undefined once it runs. */
   place: Place | undefined
   /** Ends the run; its reason is an Interruption. */
@@ -118,8 +119,9 @@ export class LiveReply {
     return this.row.epoch
   }
 
-  get hasPending(): boolean {
-    return this.text.hasPending || this.thinking.hasPending
+  /** Whether nothing has come of it yet. */
+  get isSilent(): boolean {
+    return this.text.length === 0 && this.thinking.length === 0
   }
 
   get signal(): AbortSignal {

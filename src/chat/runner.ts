@@ -200,8 +200,8 @@ export class Runner {
       },
       (content, thinking) => this.#receive(reply, content, thinking),
       reply.signal,
-      (read) => {
-        reply.readModel = read
+      (arriving) => {
+        reply.arriving = arriving
         this.parts.flusher.add(reply)
       },
     )
@@ -220,7 +220,7 @@ export class Runner {
   }
 
   #receive(reply: LiveReply, content: string, thinking: string): void {
-    const isFirst = reply.text.announced === '' && !reply.hasPending
+    const isFirst = reply.isSilent
     reply.append(content, thinking)
     if (reply.text.length + reply.thinking.length > maxReplyUnits) reply.interrupt('overlong')
     this.parts.flusher.add(reply, isFirst)

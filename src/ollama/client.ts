@@ -1,6 +1,12 @@
-import { type Dispatcher, Pool } from 'undici'
+import type { Dispatcher } from 'undici'
 import { AppError } from '../errors.js'
-import { ChatCall, type ChatTimeouts, type OnArrival, type OnDelta } from './chat-call.js'
+import {
+  type Arriving,
+  ChatCall,
+  type ChatTimeouts,
+  type OnArrival,
+  type OnDelta,
+} from './chat-call.js'
 import type { ChatResult } from './chat-lines.js'
 import {
   type ListedModel,
@@ -10,8 +16,9 @@ import {
   parseTags,
 } from './model-answers.js'
 import { badResponse, connectionError, isRecord, refusal } from './model-errors.js'
+import { createPacedPool, type PacedRequest } from './paced-pool.js'
 
-export type { ChatResult }
+export type { Arriving, ChatResult }
 
 export interface ChatRequest {
   model: string
@@ -60,7 +67,7 @@ export function createOllamaClient({
   const answerMs = Math.min(timeouts.firstTokenTimeoutMs, longestAnswerMs)
   // As many connections as calls: the queue before this client is what bounds them. Its own time
   // limits take the place of undici's.
-  const pool = new Pool(origin, {
+  const pool = createPacedPool(origin, {
     connections: null,
     connectTimeout: timeouts.connectTimeoutMs,
     headersTimeout: 0,
@@ -96,11 +103,26 @@ export function createOllamaClient({
   }
 
   return {
-    async chat(request, onDelta, signal, onArrival = (read) => read()) {
+    async chat(
+      request,
+      onDelta,
+      signal,
+      onArrival = (arriving) => {
+        arriving.read()
+        arriving.fetch()
+      },
+    ) {
       signal.throwIfAborted()
       const call = new ChatCall(timeouts, onDelta, onArrival, signal)
       const body = JSON.stringify({ ...request, stream: true })
-      pool.dispatch({ method: 'POST', path: `${base}/api/chat`, headers, body }, call)
+      const post: PacedRequest = {
+        method: 'POST',
+        path: `${base}/api/chat`,
+        headers,
+        body,
+        onPace: (pace) => call.onPace(pace),
+      }
+      pool.dispatch(post, call)
       return call.outcome
     },
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { AppError } from '../../src/errors.js'
-import { createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
+import { type Arriving, createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
 import {
   byteEvery,
   faults,
@@ -339,26 +339,105 @@ t.test(
       },
     })
     const told: string[] = []
-    let read = () => {}
+    let arriving: Arriving | undefined
     const arrived = deferred()
     const outcome = client.chat(
       { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
       (content) => told.push(content),
       new AbortController().signal,
       (more) => {
-        read = more
+        arriving = more
         arrived.resolve()
       },
     )
     await arrived.promise
     t.strictSame(told, ['1'], 'the first at once, the others not yet')
-    read()
+    arriving?.read()
     t.equal(told[1], '2')
     gate.resolve()
     await outcome
     t.strictSame(told, ['1', '2', '3', '4'], 'nothing is left unread at the end')
   },
 )
+
+t.test('what follows stays with the operating system until it is fetched', async (t) => {
+  const [first, arrived, next] = [deferred(), deferred(), deferred()]
+  const { client } = await start(t, {
+    script: async function* () {
+      yield { content: '1' }
+      yield { wait: first.promise }
+      yield { content: '2' }
+      yield { wait: arrived.promise }
+      for (const content of ['3', '4']) yield { content }
+      yield { wait: nextTurn() }
+      next.resolve()
+      yield { wait: never }
+    },
+  })
+  const told: string[] = []
+  const arrivals: Arriving[] = []
+  const stop = new AbortController()
+  const outcome = client.chat(
+    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+    (content) => {
+      told.push(content)
+      first.resolve()
+    },
+    stop.signal,
+    (arriving) => {
+      arrivals.push(arriving)
+      arrived.resolve()
+    },
+  )
+  await next.promise
+  for (let turn = 0; turn < 5; turn++) await nextTurn()
+  const [arriving] = arrivals
+  if (!arriving) return t.fail('no arrival was told')
+  t.equal(arriving.isHeld, true)
+  arriving.read()
+  t.strictSame(told, ['1', '2'], 'one packet was taken')
+  arriving.fetch()
+  await nextTurn()
+  t.strictSame(told, ['1', '2'], 'and what was fetched is told when it is read')
+  arriving.read()
+  t.strictSame(told, ['1', '2', '3', '4'])
+  t.equal(arriving.isHeld, true, 'what follows waits again')
+  arriving.fetch()
+  t.equal(arriving.isHeld, false)
+  stop.abort(new Error('stopped'))
+  await t.rejects(outcome, { message: 'stopped' })
+})
+
+t.test('a packet that brings nothing of a line is told as an arrival', async (t) => {
+  const chunk = (content: string, done = false) => {
+    const line = `${JSON.stringify({ message: { content }, done })}\n`
+    return `${line.length.toString(16)}\r\n${line}\r\n`
+  }
+  const port = await listen(t, (socket) => {
+    socket.setNoDelay(true).once('data', async () => {
+      socket.write(
+        `HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n${chunk('1')}`,
+      )
+      for (const byte of `${chunk('2')}${chunk('3', true)}0\r\n\r\n`) {
+        await delay(2)
+        socket.write(byte)
+      }
+    })
+  })
+  const client = createOllamaClient({ url: `http://127.0.0.1:${port}`, ...limits })
+  t.teardown(() => client.close())
+  const told: string[] = []
+  await client.chat(
+    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+    (content) => told.push(content),
+    new AbortController().signal,
+    (arriving) => {
+      arriving.fetch()
+      setImmediate(() => arriving.read())
+    },
+  )
+  t.strictSame(told, ['1', '2', '3'])
+})
 
 t.test('abort closes the connection at once and rejects with its reason', async (t) => {
   const { standIn, client } = await start(t, { script: faults.hangBetweenTokens })

@@ -1,0 +1,95 @@
+import type { Socket } from 'node:net'
+import { type buildConnector, Client, type Dispatcher, Pool } from 'undici'
+
+/**
+ * The reins of a connection's reading. While it is held, what arrives stays with the operating
+ * system until it is asked for, and is then one read instead of one for each packet.
+ */
+export class Pace {
+  /** Hears of each reading that is put off; set while readings are. */
+  #onWaiting: (() => void) | undefined
+  #isWaiting = false
+  #read: () => void = () => {}
+
+  /** Takes charge of a new connection, whose stream reads on by `_read` after each packet. */
+  of(socket: Socket): void {
+    const read = socket._read.bind(socket)
+    this.#isWaiting = false
+    this.#read = () => read(1)
+    socket._read = () => {
+      if (!this.#onWaiting) return this.#read()
+      this.#isWaiting = true
+      this.#onWaiting()
+    }
+  }
+
+  /** Whether a reading waits for `next`. */
+  get isWaiting(): boolean {
+    return this.#isWaiting
+  }
+
+  /**
+   * From now on a packet is followed by no other until `next` is called.
+   * @param onWaiting hears of each, before what it brought is; it may hold no more than a part of a line.
+   */
+  hold(onWaiting: () => void): void {
+    this.#onWaiting = onWaiting
+  }
+
+  /** Reads what has arrived, as soon as the event loop polls, or what arrives next. */
+  next(): void {
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    this.#read()
+  }
+
+  /** What arrives is read as it comes, from now on. */
+  release(): void {
+    this.#onWaiting = undefined
+    this.next()
+  }
+}
+
+export interface PacedRequest extends Dispatcher.DispatchOptions {
+  /** Gets the reins of the connection that the request goes by. */
+  onPace?: (pace: Pace) => void
+}
+
+/** Each packet fills a connection's stream, which then reads on only when it was taken. */
+const oneByte: buildConnector.BuildOptions & { highWaterMark: number } = { highWaterMark: 1 }
+
+/** undici's pool, of connections with reins. */
+export const createPacedPool = (origin: string, options: Pool.Options): Pool =>
+  new Pool(origin, {
+    ...options,
+    connect: oneByte,
+    factory: (url, options) => new PacedClient(url, options),
+  })
+
+/** undici's client of one connection, with the reins of its reading. */
+class PacedClient extends Client {
+  readonly #pace: Pace
+
+  /** @param options with the pool's connector. */
+  constructor(origin: URL, options: Client.Options) {
+    const { connect } = options
+    if (typeof connect !== 'function') throw new TypeError('options.connect must be a function')
+    const pace = new Pace()
+    super(origin, {
+      ...options,
+      connect(where, callback) {
+        connect(where, (...outcome) => {
+          const [, socket] = outcome
+          if (socket) pace.of(socket)
+          callback(...outcome)
+        })
+      },
+    })
+    this.#pace = pace
+  }
+
+  override dispatch(request: PacedRequest, handler: Dispatcher.DispatchHandler): boolean {
+    request.onPace?.(this.#pace)
+    return super.dispatch(request, handler)
+  }
+}
