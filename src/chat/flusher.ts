@@ -3,28 +3,34 @@ import type { Hub } from './hub.js'
 import type { LiveReply } from './live-reply.js'
 
 /**
- * The tick of the whole process, in milliseconds: how long text may wait to share a read, a frame
- * and their system calls with what follows. It grows with the root of what a flush takes, which is
- * where the sum of waiting and of work is least (Young 1974, of checkpoints): a server with little
- * to do tells each token almost at once, and a busy one has eleven frames a second of each reply.
+ * How long text may wait to share a read, a frame and their system calls with what follows, in
+ * milliseconds. It grows with the root of what telling everyone once takes, which is where the sum
+ * of waiting and of work is least (Young 1974, of checkpoints): a server with little to do tells
+ * each token almost at once, and a busy one has nine frames a second of each reply.
  */
-const tick = { shortestMs: 10, longestMs: 90, atOneMs: 60 }
-/** Replies that are announced in one turn of the loop: a first token must not wait for all. */
-const perTurn = 16
-/** The weight of the newest flush in what a flush is taken to cost: one slow one says little. */
-const newest = 0.25
+const round = { shortestMs: 10, longestMs: 110, atOneMs: 72 }
+/** Replies that are told in one turn of the loop: a first token must not wait for all. */
+const perTurn = 64
+/**
+ * The weight of the newest turn in what telling a reply is taken to cost: one that was slower than
+ * that says little, as others may have had its core.
+ */
+const newest = { faster: 0.3, slower: 0.03 }
 
 /**
  * Reads and announces what running replies have got: a reply's first token at once, then everything
- * of all replies once a tick.
+ * of each once a round. A round of many replies has several turns, at equal distances.
  */
 export class Flusher {
+  /** Who is to be told of, in this order. */
   readonly #dirty = new Set<LiveReply>()
-  /** The next tick; kept while a flush is under way. */
+  /** The next turn; kept while one is under way. */
   #timer: NodeJS.Timeout | undefined
-  #rest: NodeJS.Immediate | undefined
-  /** What a flush takes, in milliseconds, as it was lately. */
-  #flushMs = 0
+  #polled: NodeJS.Immediate | undefined
+  /** From one turn to the next, in milliseconds. */
+  #turnMs = round.shortestMs
+  /** What telling one reply takes, in milliseconds, as it was lately. */
+  #tellingMs = 0
 
   constructor(
     private readonly hub: Hub,
@@ -39,7 +45,7 @@ export class Flusher {
       return
     }
     this.#dirty.add(reply)
-    this.#timer ??= setTimeout(this.#tick, this.#tickMs)
+    this.#timer ??= setTimeout(this.#fetch, this.#turnMs)
   }
 
   /** Announces a reply's pending text now. */
@@ -55,48 +61,49 @@ export class Flusher {
     this.#dirty.delete(reply)
   }
 
-  get #tickMs(): number {
-    const ms = Math.sqrt(this.#flushMs) * tick.atOneMs
-    return Math.min(Math.max(ms, tick.shortestMs), tick.longestMs)
-  }
-
-  readonly #tick = () => this.#turn([...this.#dirty], 0, performance.now(), 0)
-
-  /**
-   * One turn of the loop: what was fetched for the replies before `at` is read and announced, and
-   * the next ones' is fetched, which comes before the next turn.
-   * @param tookMs what the turns before took.
-   */
-  #turn(replies: readonly LiveReply[], at: number, tickAt: number, tookMs: number): void {
-    const began = performance.now()
-    for (const reply of replies.slice(at, at + perTurn)) reply.arriving?.fetch()
-    if (at > 0 && this.holds()) {
-      for (const reply of replies.slice(at - perTurn, at)) this.#read(reply)
+  /** Begins a turn: what has come for those who are next is taken as the loop polls. */
+  readonly #fetch = () => {
+    const beganAt = performance.now()
+    if (this.#dirty.size === 0) {
+      this.#timer = undefined
+      return
     }
-    const now = performance.now()
-    const ms = tookMs + now - began
-    if (at < replies.length) {
-      this.#rest = setImmediate(() => this.#turn(replies, at + perTurn, tickAt, ms))
-    } else this.#endTick(ms, now - tickAt)
+    const roundMs = Math.sqrt(this.#tellingMs * this.#dirty.size) * round.atOneMs
+    const turns = Math.ceil(this.#dirty.size / perTurn)
+    this.#turnMs = Math.min(Math.max(roundMs, round.shortestMs), round.longestMs) / turns
+    const next: LiveReply[] = []
+    for (const reply of this.#dirty) {
+      if (next.push(reply) === perTurn) break
+    }
+    for (const reply of next) reply.arriving?.fetch()
+    this.#polled = setImmediate(() => this.#read(next, beganAt))
   }
 
-  #read(reply: LiveReply): void {
+  /** Ends a turn: what was taken is read and announced. */
+  #read(replies: readonly LiveReply[], beganAt: number): void {
+    if (this.holds()) {
+      const polledAt = performance.now()
+      for (const reply of replies) this.#readOne(reply)
+      const moreMs = (performance.now() - polledAt) / replies.length - this.#tellingMs
+      this.#tellingMs += moreMs * (moreMs < 0 ? newest.faster : newest.slower)
+    }
+    const tookMs = performance.now() - beganAt
+    // A process that has too much to do has half its time for other things.
+    const restMs = Math.max(this.#turnMs - tookMs, tookMs)
+    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#fetch, restMs) : undefined
+  }
+
+  #readOne(reply: LiveReply): void {
+    // It may have ended, or been lost, since the turn began.
     if (!this.#dirty.has(reply)) return
     reply.arriving?.read()
     this.announce(reply)
     if (reply.arriving?.isHeld) this.#dirty.add(reply)
   }
 
-  #endTick(flushMs: number, sinceMs: number): void {
-    this.#flushMs += newest * (flushMs - this.#flushMs)
-    // From tick to tick; but a process that has too much to do has half its time for other things.
-    const ms = Math.max(this.#tickMs - sinceMs, sinceMs)
-    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#tick, ms) : undefined
-  }
-
   close(): void {
     clearTimeout(this.#timer)
-    clearImmediate(this.#rest)
+    clearImmediate(this.#polled)
     this.#dirty.clear()
   }
 }

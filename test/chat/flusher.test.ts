@@ -107,7 +107,7 @@ t.test('each of a hundred replies is read a turn after it was fetched', async (t
     fetchedAt.every((at, n) => (readAt[n] ?? 0) > at),
     'the loop polls in between',
   )
-  t.ok(new Set(readAt).size >= 100 / 16, 'and has turns for other things')
+  t.ok(new Set(readAt).size > 1, 'and has turns for other things')
 })
 
 t.test('a reply that is lost between the two is not told', async (t) => {
