@@ -4,9 +4,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t from 'tap'
+import { eventually } from './services/eventually.js'
 
 const root = join(import.meta.dirname, '../..')
 const code = ['src', 'plugins', 'routes', 'schemas', 'web', 'test', 'package.json', 'tsconfig.json']
+
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
 
 t.test('npm run dev serves, and restarts on a change', async (t) => {
   const copy = await mkdtemp(join(tmpdir(), 'chat-dev-'))
@@ -22,10 +31,12 @@ t.test('npm run dev serves, and restarts on a change', async (t) => {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const lines = createInterface({ input: child.stdout })
-  const ended = new Promise((resolve) => child.once('exit', resolve))
   t.teardown(async () => {
-    if (child.pid && child.exitCode === null) process.kill(-child.pid, 'SIGINT')
-    await ended
+    const { pid } = child
+    if (!pid || !isThere(-pid)) return
+    process.kill(-pid, 'SIGINT')
+    // What npm started may write to the copy after npm itself has ended.
+    await eventually('all of the group has ended', () => !isThere(-pid))
   })
   const printed = (text: string) =>
     new Promise<void>((resolve, reject) => {

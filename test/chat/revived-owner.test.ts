@@ -1,5 +1,6 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import Libsql from 'libsql'
 import t from 'tap'
 import type { ChatWithMessages } from '../../schemas/chats.js'
 import type { Message } from '../../schemas/messages.js'
@@ -9,6 +10,19 @@ import { converse } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
 import { startServer } from '../services/server-process.js'
+
+/** Whether nobody is writing to a database. */
+function isFree(path: string): boolean {
+  const db = new Libsql(path, { timeout: 0 })
+  try {
+    db.exec('BEGIN IMMEDIATE; ROLLBACK')
+    return true
+  } catch {
+    return false
+  } finally {
+    db.close()
+  }
+}
 
 t.test('of an owner that was only stopped and who took over, one goes on', async (t) => {
   const standIn = await startStandIn()
@@ -34,7 +48,12 @@ t.test('of an owner that was only stopped and who took over, one goes on', async
       return (await read(chatId)).messages[1]?.content !== ''
     })
   }
-  first.child.kill('SIGSTOP')
+  await eventually('it is stopped between two transactions', () => {
+    first.child.kill('SIGSTOP')
+    if (isFree(join(DATA_DIR, 'chat.db'))) return true
+    first.child.kill('SIGCONT')
+    return false
+  })
   // As where two containers share a volume, and neither sees the other's processes.
   await rename(join(DATA_DIR, 'lock.db'), join(DATA_DIR, 'old-lock.db'))
 
