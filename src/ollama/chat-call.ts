@@ -49,7 +49,7 @@ const drainMs = 1_000
  *
  * The first line is told as it arrives. What follows is left with the operating system until its
  * reader fetches it, and is then parsed when it reads: of many calls together, and several lines in
- * one read, that costs less than half of what they cost as they come.
+ * one read, that costs about half of what they cost as they come.
  */
 export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   readonly #timeouts: ChatTimeouts

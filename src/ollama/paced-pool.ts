@@ -30,7 +30,7 @@ export class Pace {
 
   /**
    * From now on a packet is followed by no other until `next` is called.
-   * @param onWaiting hears of each, before what it brought is; it may hold no more than a part of a line.
+   * @param onWaiting hears of each packet, before who reads it; it may bring less than a line.
    */
   hold(onWaiting: () => void): void {
     this.#onWaiting = onWaiting

@@ -17,7 +17,9 @@ function isFree(path: string): boolean {
   try {
     db.exec('BEGIN IMMEDIATE; ROLLBACK')
     return true
-  } catch {
+  } catch (error) {
+    const busy = error instanceof Libsql.SqliteError && error.code.startsWith('SQLITE_BUSY')
+    if (!busy) throw error
     return false
   } finally {
     db.close()

@@ -340,6 +340,7 @@ t.test(
     })
     const told: string[] = []
     let arriving: Arriving | undefined
+    let flows = false
     const arrived = deferred()
     const outcome = client.chat(
       { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
@@ -348,12 +349,15 @@ t.test(
       (more) => {
         arriving = more
         arrived.resolve()
+        if (flows) more.fetch()
       },
     )
     await arrived.promise
     t.strictSame(told, ['1'], 'the first at once, the others not yet')
     arriving?.read()
     t.equal(told[1], '2')
+    flows = true
+    arriving?.fetch()
     gate.resolve()
     await outcome
     t.strictSame(told, ['1', '2', '3', '4'], 'nothing is left unread at the end')
