@@ -18,7 +18,10 @@ export interface ChatTimeouts {
 export type OnDelta = (content: string, thinking: string) => void
 /** What arrives of a reply after its first line. */
 export interface Arriving {
-  /** Has what follows taken from the operating system when the event loop next polls. */
+  /**
+   * Has what follows taken from the operating system when the event loop next polls, unless there
+   * is something to read: reading that is opened for nothing lets the next packet wake the loop.
+   */
   fetch(): void
   /** Tells as deltas what was taken. */
   read(): void
@@ -130,14 +133,14 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
       this.read()
     } else if (this.#unreadBytes > maxUnreadBytes) {
       this.read()
-      this.fetch()
+      this.#pace?.next()
     } else if (count === 1) this.#tellArrival()
   }
 
   readonly #tellArrival = () => this.#onArrival(this)
 
   fetch() {
-    this.#pace?.next()
+    if (this.#unread.length === 0) this.#pace?.next()
   }
 
   get isHeld() {
@@ -252,7 +255,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   #onTimer = () => {
     if (performance.now() < this.#deadline) return this.#arm()
     // The process itself may have been stopped: what came meanwhile is read first.
-    this.fetch()
+    this.#pace?.next()
     this.#lastLook = setImmediate(this.#onDeadline)
   }
 

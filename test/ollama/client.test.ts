@@ -397,7 +397,8 @@ t.test('what follows stays with the operating system until it is fetched', async
   for (let turn = 0; turn < 5; turn++) await nextTurn()
   const [arriving] = arrivals
   if (!arriving) return t.fail('no arrival was told')
-  t.equal(arriving.isHeld, true)
+  arriving.fetch()
+  t.equal(arriving.isHeld, true, 'nothing is fetched before what was taken is read')
   arriving.read()
   t.strictSame(told, ['1', '2'], 'one packet was taken')
   arriving.fetch()
