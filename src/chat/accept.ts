@@ -52,7 +52,7 @@ const titleLength = 60
  */
 export class Accept {
   readonly #turnstile = new Turnstile()
-  readonly #inChat = oneAtATime()
+  readonly #inTurn = oneAtATime()
   /** The replies of turns that the store was given and has yet to answer for. */
   readonly #storing = new Set<string>()
 
@@ -82,8 +82,10 @@ export class Accept {
    */
   async accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
     await this.#turnstile.pass()
-    // In the order of the records, and a repetition finds what it repeats.
-    return this.#inChat([input.chatId], () => this.#accept(input, onStored))
+    const { userId, chatId, key } = input
+    // In the order of a chat's records; and a repetition finds what it repeats, in whichever chat.
+    const names = key === undefined ? [chatId] : [chatId, `${userId} ${key}`]
+    return this.#inTurn(names, () => this.#accept(input, onStored))
   }
 
   async #accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {

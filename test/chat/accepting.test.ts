@@ -152,6 +152,29 @@ t.test('a turn that is stored for longer than its lease lasts is not taken over'
   t.equal(standIn.callsOf('/api/chat').length, 1)
 })
 
+t.test(
+  'of two sends of one key at once, in two chats, the later finds the first stored',
+  async (t) => {
+    const { app, newChat, post } = await startConversation(t)
+    const chats = [await newChat(), await newChat()]
+    const { appendTurn, findTurn } = app.store
+    const steps: string[] = []
+    app.store.findTurn = async (...asked) => {
+      steps.push('looked for')
+      return findTurn(...asked)
+    }
+    app.store.appendTurn = async (turn) => {
+      const stored = await appendTurn(turn)
+      steps.push('stored')
+      return stored
+    }
+    const key = { 'idempotency-key': 'one' }
+    const answers = await Promise.all(chats.map((chatId) => post(chatId, { content: 'hi' }, key)))
+    t.same(answers.map(({ status }) => status).sort(), [202, 409])
+    t.same(steps, ['looked for', 'stored', 'looked for'])
+  },
+)
+
 t.test('a message that is repeated while its reply ends is told once', async (t) => {
   let end = () => {}
   const mayEnd = new Promise<void>((resolve) => (end = resolve))
