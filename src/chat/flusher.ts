@@ -5,8 +5,8 @@ import type { LiveReply } from './live-reply.js'
 /**
  * How long text may wait to share a read, a frame and their system calls with what follows, in
  * milliseconds. It grows with the root of what telling everyone once takes, which is where the sum
- * of waiting and of work is least (Young 1974, of checkpoints): a server with little to do tells
- * each token by itself, and a busy one has nine frames a second of each reply.
+ * of waiting and of work is least (Young 1974, of checkpoints): text waits some 20 ms on a server
+ * with little to do, and a busy one has nine frames a second of each reply.
  */
 const round = { shortestMs: 10, longestMs: 110, atOneMs: 72 }
 /** Replies that are told in one turn of the loop: a first token must not wait for all. */

@@ -24,7 +24,10 @@ function start(t: Test) {
   return { flusher, told, process, nextFrame: () => once(frames, 'frame') }
 }
 
-/** A reply to which its model says `says`, a piece at each fetch; `steps` is what was done to it. */
+/**
+ * A reply to which its model says `says`, a piece at each fetch, also while something is unread;
+ * `steps` is what was done to it.
+ */
 function replyOf(id: string, flusher: Flusher, says: string[], steps: string[] = []) {
   const row = { id, chatId: `chat of ${id}`, userId: 'u', seq: 2, role: 'assistant' as const }
   const now = new Date()
