@@ -16,10 +16,22 @@ declare module 'fastify' {
 /** How answers are sent: those of one turn of the loop together, and pages as bytes. */
 export default fp(
   async (fastify) => {
-    // One by one, each write wakes the client that waits for it, which costs as much as the rest of
-    // a request where that client is a proxy on this machine.
+    const ready: (() => void)[] = []
+
+    function writeReady(): void {
+      try {
+        for (let write = ready.shift(); write; write = ready.shift()) write()
+      } finally {
+        // One that throws must not keep the others from their clients.
+        if (ready.length > 0) setImmediate(writeReady)
+      }
+    }
+
+    // One by one, and with what each leaves to do between them, every write wakes the client that
+    // waits for it, which costs as much as the rest of a request where that client is a proxy on
+    // this machine.
     fastify.addHook('onSend', (_request, _reply, payload, done) => {
-      setImmediate(done, null, payload)
+      if (ready.push(() => done(null, payload)) === 1) setImmediate(writeReady)
     })
 
     fastify.decorateReply('sendWritten', function sendWritten(this: FastifyReply, read) {
