@@ -33,12 +33,12 @@ export default async function events(fastify: FastifyInstance) {
   fastify.onClientEvent({
     name: 'chat-message',
     payload: ChatMessage,
-    handle: async ({ clientMessageId, ...message }, socket) => {
+    handle: async ({ chatId, content, model, options, clientMessageId: key }, socket) => {
       const { userId } = socket.data
-      const chat = await chats.find(userId, message.chatId)
-      await audience.listen(socket, message.chatId)
-      audience.join(socket, message.chatId)
-      return turns.present(await chats.send({ userId, ...message, key: clientMessageId, chat }))
+      const chat = await chats.find(userId, chatId)
+      await audience.listen(socket, chatId)
+      audience.join(socket, chatId)
+      return turns.present(await chats.send({ userId, chatId, content, model, options, key, chat }))
     },
   })
 

@@ -26,7 +26,7 @@ export function presentStart(
   row: MessageRow,
   place?: { position: number; estimatedStart?: Date },
 ): MessageStart {
-  const start: MessageStart = { ...presentMessage(row), epoch: row.epoch }
+  const start: MessageStart = { epoch: row.epoch, ...presentMessage(row) }
   if (place) {
     start.position = place.position
     if (place.estimatedStart) start.estimatedStart = place.estimatedStart.toISOString()
@@ -48,7 +48,7 @@ export function presentSummary(row: ChatRow): ChatSummary {
 
 /** A whole chat, without its messages. */
 export function presentChat(row: ChatRow): Chat {
-  const chat: Chat = { ...presentSummary(row), user: row.userId }
+  const chat: Chat = { user: row.userId, ...presentSummary(row) }
   if (row.system !== undefined) chat.system = row.system
   if (row.options !== undefined) chat.options = row.options
   return chat

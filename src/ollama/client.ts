@@ -114,7 +114,7 @@ export function createOllamaClient({
     ) {
       signal.throwIfAborted()
       const call = new ChatCall(timeouts, onDelta, onArrival, signal)
-      const body = JSON.stringify({ ...request, stream: true })
+      const body = JSON.stringify({ stream: true, ...request })
       const post: PacedRequest = {
         method: 'POST',
         path: `${base}/api/chat`,

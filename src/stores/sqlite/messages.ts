@@ -83,12 +83,12 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
         if (!moved) throw new AppError('CHAT_NOT_FOUND')
         const chat = chatOf(message.userId, moved)
         const turn = {
-          message: { ...message, seq: chat.messageCount - 1 },
-          reply: { ...reply, seq: chat.messageCount },
+          message: { seq: chat.messageCount - 1, ...message },
+          reply: { seq: chat.messageCount, ...reply },
         }
         insert(...givenOf(turn.message), ...stateOf(turn.message))
         insert(...givenOf(turn.reply), ...stateOf(turn.reply))
-        return { ...turn, created: true, chat }
+        return { created: true, chat, ...turn }
       })
     },
 
