@@ -147,8 +147,9 @@ export class Accept {
   }
 }
 
-/** The id of the reply to a message. */
-export const replyIdOf = (messageId: string) => derivedId('reply', messageId)
+/** The id of the reply to a message, which begins alike: an index has the two side by side. */
+export const replyIdOf = (messageId: string) =>
+  messageId.slice(0, 8) + derivedId('reply', messageId).slice(8)
 
 /** @throws AppError IDEMPOTENCY_KEY_REUSED when the key was used for something else. */
 function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint: string) {

@@ -30,8 +30,9 @@ t.test('both records are stored before Ollama is called, and before it is said',
     order.push('stored')
     return stored
   }
-  await ask(socket, 'chat-message', { chatId, content: 'one' })
+  const { message, reply } = await ask(socket, 'chat-message', { chatId, content: 'one' })
   order.push('acknowledged')
+  t.equal(reply.id.slice(0, 8), message.id.slice(0, 8), 'side by side in an index')
   const { status } = await post(chatId, { content: 'two' })
   order.push('acknowledged')
   t.equal(status, 202)
