@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { connect, record } from '../services/client.js'
+import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { standInModel, standInReply } from '../services/ollama-stand-in.js'
 
@@ -19,7 +19,7 @@ t.test('a deterministic request is answered once by Ollama, then from the cache'
   const chatId = await newChat()
   const socket = await connect(t, url, user.token)
   const heard = record(socket)
-  socket.emit('join-chat', { chatId })
+  await ask(socket, 'join-chat', { chatId })
   const again = await send(chatId, { content, options: certain })
   const { reply } = again.body
   t.equal(again.status, 201)

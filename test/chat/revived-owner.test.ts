@@ -5,7 +5,7 @@ import t from 'tap'
 import type { ChatWithMessages } from '../../schemas/chats.js'
 import type { Message } from '../../schemas/messages.js'
 import { api } from '../services/app.js'
-import { connect, record } from '../services/client.js'
+import { ask, connect, record } from '../services/client.js'
 import { converse } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
@@ -42,7 +42,7 @@ t.test('of an owner that was only stopped and who took over, one goes on', async
   const replies: Message[] = []
   for (const content of contents) {
     const chatId = await newChat()
-    socket.emit('join-chat', { chatId })
+    await ask(socket, 'join-chat', { chatId })
     replies.push((await post(chatId, { content })).body.reply)
   }
   for (const { chatId } of replies.slice(0, 2)) {
@@ -111,7 +111,7 @@ t.test('an owner that nobody replaced goes on where it was', async (t) => {
   const heard = record(await connect(t, server.url, user.token))
   const socket = await connect(t, server.url, user.token)
   const told = record(socket)
-  socket.emit('join-chat', { chatId })
+  await ask(socket, 'join-chat', { chatId })
   const content = 'len=1200 rate=150'
   const { reply } = (await post(chatId, { content })).body
   await told.chunk(reply.id)

@@ -108,7 +108,7 @@ t.test('one that waits leaves the queue at once, by a stop or with its chat', as
   const waiting: Message[] = []
   for (let n = 0; n < 4; n++) {
     const chatId = await newChat()
-    socket.emit('join-chat', { chatId })
+    await ask(socket, 'join-chat', { chatId })
     waiting.push((await post<Turn>(chatId, { content: `len=${n + 1}` })).body.reply)
   }
   const [stopped, deleted, third, fourth] = waiting
@@ -168,7 +168,7 @@ t.test(
     const chatId = await newChat()
     const socket = await connect(t, url, user.token)
     const heard = record(socket)
-    socket.emit('join-chat', { chatId })
+    await ask(socket, 'join-chat', { chatId })
     const deletions: unknown[] = []
     socket.on('chat-deleted', (payload) => deletions.push(payload))
     const { reply } = (await post(chatId, { content: 'len=9000 rate=300' })).body
