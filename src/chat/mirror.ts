@@ -71,8 +71,10 @@ export class Mirror {
       this.#extend({ content, thinking }, { content: 0, thinking: 0 })
     }
     this.parts.hub.toChat(this.reply.chatId, 'message', message, 'peer')
+    // A run that began anew has dropped what the one before it thought.
+    const { thinking: _, ...row } = this.reply.row
     this.#close({
-      ...this.reply.row,
+      ...row,
       content,
       status,
       ...(thinking && { thinking }),

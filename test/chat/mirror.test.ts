@@ -1,0 +1,39 @@
+import t from 'tap'
+import { Hub } from '../../src/chat/hub.js'
+import { Mirror } from '../../src/chat/mirror.js'
+import { presentMessage } from '../../src/chat/present.js'
+import { newId } from '../../src/ids.js'
+import type { MessageRow } from '../../src/stores/store.js'
+
+const row: MessageRow = {
+  id: newId(),
+  chatId: newId(),
+  userId: newId(),
+  seq: 2,
+  role: 'assistant',
+  content: '',
+  thinking: 'of the first run',
+  status: 'streaming',
+  createdAt: new Date(),
+  epoch: 1,
+  epochStart: 0,
+  takeovers: 0,
+}
+
+/** Has told nothing to others, nor heard of them: it is not followed. */
+const mirrorOf = (row: MessageRow) =>
+  new Mirror(row, { hub: new Hub(), peers: undefined as never, log: undefined as never })
+
+t.test('a reply that another run ended without thinking has none of an earlier run', async (t) => {
+  const mirror = mirrorOf(row)
+  const { thinking: _, ...ended } = { ...row, epoch: 2, status: 'stopped' as const }
+  mirror.end(presentMessage(ended))
+  t.match(await mirror.reply.end, { status: 'stopped', content: '' })
+  t.equal(mirror.reply.row.thinking, undefined)
+})
+
+t.test('the end’s own thinking is kept', async (t) => {
+  const mirror = mirrorOf(row)
+  mirror.end(presentMessage({ ...row, content: 'so', status: 'complete' }))
+  t.match(await mirror.reply.end, { status: 'complete', content: 'so', thinking: row.thinking })
+})
