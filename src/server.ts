@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { parseConfig } from './config.js'
+import { freeStartGarbage, keepHeapSmall } from './heap.js'
 import { loggerOptions, logOutput } from './logging.js'
-import { freeStartGarbage } from './start-garbage.js'
 
 /** Ends the process with one line that says what to do. */
 function refuse(error: unknown): never {
@@ -12,6 +12,7 @@ function refuse(error: unknown): never {
 }
 
 async function start(): Promise<void> {
+  keepHeapSmall()
   // What the environment says already is not replaced.
   if (existsSync('.env')) process.loadEnvFile('.env')
   const config = parseConfig(process.env)
