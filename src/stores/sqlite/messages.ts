@@ -135,7 +135,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async checkpoint(checkpoints) {
       if (checkpoints.length === 0) return []
-      return connection.transaction(() =>
+      return commits.write(() =>
         checkpoints
           .filter(
             ({ id, owner, epoch, content, thinking }) =>
@@ -146,7 +146,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     },
 
     async renewLeases(owner, until) {
-      moveLeases(until.getTime(), owner)
+      await commits.write(() => moveLeases(until.getTime(), owner))
     },
 
     async findLapsedReplies(now, limit) {
