@@ -20,8 +20,8 @@ export function openSqliteStore(dataDir: string): Store {
     migrate(connection)
     connection.exec(`
       PRAGMA journal_mode = WAL;
-      -- What was acknowledged outlives a power cut: GroupCommit has the log synced before.
-      PRAGMA synchronous = NORMAL;
+      -- What was acknowledged outlives a power cut.
+      PRAGMA synchronous = FULL;
       PRAGMA foreign_keys = ON;
       PRAGMA cache_size = -16000;
       UPDATE messages SET lease_until = 0 WHERE lease_until IS NOT NULL;
@@ -42,11 +42,11 @@ function storeOf(connection: Connection): Store {
       answer()
     },
     async close() {
-      await commits.flush()
+      commits.flush()
       connection.close()
     },
-    ...createAccounts(connection, commits),
-    ...createChats(connection, commits),
+    ...createAccounts(connection),
+    ...createChats(connection),
     ...createMessages(connection, commits),
   }
 }

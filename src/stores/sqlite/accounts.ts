@@ -2,7 +2,6 @@ import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
 import { type Connection, isTaken } from './connection.js'
-import type { GroupCommit } from './group-commit.js'
 
 type UserCells = [
   id: string,
@@ -29,7 +28,7 @@ const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
 })
 
 /** Users and sessions. */
-export function createAccounts(connection: Connection, commits: GroupCommit): AccountStore {
+export function createAccounts(connection: Connection): AccountStore {
   const selectUser =
     'SELECT json_array(id, username, email, password_hash, created_at) FROM users WHERE'
   const insertUser = connection.writer(
@@ -63,13 +62,11 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
   return {
     async createUser({ id, username, email, passwordHash, createdAt }) {
       const keys = [loginKey(username), loginKey(email)] as const
-      await commits.write(() => {
-        try {
-          insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime())
-        } catch (error) {
-          throw isTaken(error) ? new AppError('USER_TAKEN') : error
-        }
-      })
+      try {
+        insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime())
+      } catch (error) {
+        throw isTaken(error) ? new AppError('USER_TAKEN') : error
+      }
     },
 
     async findUser(id) {
@@ -86,7 +83,7 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
     },
 
     async deleteUser(id) {
-      return commits.write(() => {
+      return connection.transaction(() => {
         removeSessions(id)
         removeChats(id)
         return removeUser(id) > 0
@@ -94,8 +91,7 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
     },
 
     async createSession({ id, userId, generation, rotatedAt, expiresAt }) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
-      await commits.write(() => insertSession(id, userId, generation, ...times))
+      insertSession(id, userId, generation, rotatedAt.getTime(), expiresAt.getTime())
     },
 
     async findSession(sessionId) {
@@ -112,16 +108,15 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
     },
 
     async rotateSession(id, generation, rotatedAt, expiresAt) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
-      return commits.write(() => moveSession(...times, id, generation) > 0)
+      return moveSession(rotatedAt.getTime(), expiresAt.getTime(), id, generation) > 0
     },
 
     async deleteSession(id) {
-      return commits.write(() => removeSession(id) > 0)
+      return removeSession(id) > 0
     },
 
     async deleteSessionsOf(userId) {
-      return commits.write(() => {
+      return connection.transaction(() => {
         const ids = sessionsOf(userId) ?? []
         removeSessions(userId)
         return ids
@@ -129,7 +124,7 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
     },
 
     async deleteExpiredSessions(now) {
-      await commits.write(() => removeExpired(now.getTime()))
+      removeExpired(now.getTime())
     },
   }
 }

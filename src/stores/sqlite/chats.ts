@@ -2,7 +2,6 @@ import type { GenerationOptions } from '../../../schemas/messages.js'
 import type { ChatStore } from '../parts.js'
 import type { ChatRow } from '../store.js'
 import type { Connection } from './connection.js'
-import type { GroupCommit } from './group-commit.js'
 
 type SummaryCells = [
   id: string,
@@ -38,7 +37,7 @@ export function chatOf(userId: string, cells: SummaryCells | ChatCells): ChatRow
 const jsonOrNull = (value: object | undefined) => (value ? JSON.stringify(value) : null)
 
 /** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
-export function createChats(connection: Connection, commits: GroupCommit): ChatStore {
+export function createChats(connection: Connection): ChatStore {
   const insert = connection.writer(
     `INSERT INTO chats (user_id, ${summaryColumns}, options, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
@@ -64,7 +63,7 @@ export function createChats(connection: Connection, commits: GroupCommit): ChatS
       const times = [createdAt.getTime(), updatedAt.getTime()] as const
       const { options, system } = rest
       const wide = [jsonOrNull(options), system ?? null] as const
-      await commits.write(() => insert(userId, id, title, model, messageCount, ...times, ...wide))
+      insert(userId, id, title, model, messageCount, ...times, ...wide)
     },
 
     async findChat(userId, chatId) {
@@ -80,7 +79,7 @@ export function createChats(connection: Connection, commits: GroupCommit): ChatS
     },
 
     async updateChat(userId, chatId, patch, now) {
-      return commits.write(() => {
+      return connection.transaction(() => {
         const cells = find(chatId, userId)
         if (!cells) return undefined
         const chat = chatOf(userId, cells)
@@ -95,7 +94,7 @@ export function createChats(connection: Connection, commits: GroupCommit): ChatS
 
     async deleteChat(userId, chatId) {
       // Its messages go in the same statement, by their foreign key.
-      return commits.write(() => remove(chatId, userId) > 0)
+      return remove(chatId, userId) > 0
     },
   }
 }

@@ -1,5 +1,3 @@
-import { closeSync, fdatasync, openSync } from 'node:fs'
-import { promisify } from 'node:util'
 import Libsql from 'libsql'
 import { AppError } from '../../errors.js'
 
@@ -7,8 +5,6 @@ type Value = string | number | null
 
 /** How long to wait for another process that has the file open, such as a backup. */
 const busyTimeoutMs = 2_000
-
-const dataSync = promisify(fdatasync)
 
 /** @returns the error as the store's callers know it; what they can't know is left as it is. */
 function translated(error: unknown): unknown {
@@ -28,16 +24,14 @@ export function isTaken(error: unknown): boolean {
 }
 
 /**
- * One SQLite file. All calls but `sync` are synchronous; each throws AppError STORAGE_FULL or
+ * One SQLite file. All calls are synchronous; each throws AppError STORAGE_FULL or
  * STORE_UNAVAILABLE where the file cannot be read or written.
  */
 export class Connection {
   readonly #db: Libsql.Database
   #open = true
-  /** The write-ahead log, once it was to be synced. */
-  #log: number | undefined
 
-  constructor(private readonly path: string) {
+  constructor(path: string) {
     this.#db = this.#guarded(() => new Libsql(path, { timeout: busyTimeoutMs }))
   }
 
@@ -79,21 +73,6 @@ export class Connection {
     }
   }
 
-  /**
-   * Resolves when the write-ahead log, with all that was committed until now, is on the disk. With
-   * `synchronous = NORMAL` SQLite leaves that to the next checkpoint; with FULL the whole process
-   * would wait for the disk at every commit (sqlite.org/pragma.html#pragma_synchronous).
-   * @throws AppError STORE_UNAVAILABLE when the disk does not say so; it may be there all the same.
-   */
-  async sync(): Promise<void> {
-    try {
-      this.#log ??= openSync(`${this.path}-wal`, 'r+')
-      await dataSync(this.#log)
-    } catch (cause) {
-      throw new AppError('STORE_UNAVAILABLE', { cause })
-    }
-  }
-
   close(): void {
     if (!this.#open) return
     this.#open = false
@@ -104,7 +83,6 @@ export class Connection {
     } catch {
       // Loses nothing: the log is read at the next opening.
     }
-    if (this.#log !== undefined) closeSync(this.#log)
     this.#db.close()
   }
 

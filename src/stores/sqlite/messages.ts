@@ -135,7 +135,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async checkpoint(checkpoints) {
       if (checkpoints.length === 0) return []
-      return commits.write(() =>
+      return connection.transaction(() =>
         checkpoints
           .filter(
             ({ id, owner, epoch, content, thinking }) =>
@@ -146,7 +146,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     },
 
     async renewLeases(owner, until) {
-      await commits.write(() => moveLeases(until.getTime(), owner))
+      moveLeases(until.getTime(), owner)
     },
 
     async findLapsedReplies(now, limit) {
