@@ -3,9 +3,10 @@ import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
 import { forget } from '../cache/read-through.js'
 import type { Store } from '../stores/store.js'
+import type { Stopping } from './stopping.js'
 
 interface Generations {
-  stopUser(userId: string): Promise<void>
+  stopping: Pick<Stopping, 'stopUser'>
   dropUser(userId: string): void
 }
 
@@ -21,7 +22,7 @@ export class Accounts {
   /** Ends every session, closes their sockets, and stops what runs. */
   async logoutEverywhere(userId: string): Promise<void> {
     await this.sessions.logoutEverywhere(userId)
-    await this.generations.stopUser(userId)
+    await this.generations.stopping.stopUser(userId)
   }
 
   /**

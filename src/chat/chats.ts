@@ -12,6 +12,7 @@ import type { Cursors } from './cursor.js'
 import type { Hub } from './hub.js'
 import { presentChat, presentMessage, presentSummary } from './present.js'
 import { hasEnded } from './reply-state.js'
+import type { Stopping } from './stopping.js'
 
 /** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
 const maybeDeletedMs = 60_000
@@ -23,7 +24,7 @@ interface Page {
 
 interface Generations {
   send(input: SendInput): Promise<StoredTurn>
-  stopChat(chatId: string): Promise<void>
+  stopping: Pick<Stopping, 'stopChat'>
   dropChat(chatId: string): void
 }
 
@@ -132,7 +133,7 @@ export class Chats {
   async #delete(userId: string, chatId: string): Promise<void> {
     // One whose deletion an earlier call began is not found any more, and is finished.
     const isThere = (await this.store.findChat(userId, chatId)) !== undefined
-    if (isThere) await this.generations.stopChat(chatId)
+    if (isThere) await this.generations.stopping.stopChat(chatId)
     const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId, isThere))
     if (!deleted) throw new AppError('CHAT_NOT_FOUND')
     this.generations.dropChat(chatId)

@@ -7,8 +7,7 @@ import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
-import type { ChatRow, MessageRow, Store, StoredTurn } from '../stores/store.js'
-import { within } from '../within.js'
+import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { EndedLately } from './ended-lately.js'
@@ -16,7 +15,6 @@ import { FairQueue, type Place, type Reservation } from './fair-queue.js'
 import { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
 import { Keeper } from './keeper.js'
-import { keptText } from './kept-text.js'
 import { type Interruption, LiveReply } from './live-reply.js'
 import { LogWriter } from './log-writer.js'
 import { Mirrors, type ServerNews } from './mirrors.js'
@@ -28,13 +26,11 @@ import { Rejoining } from './rejoining.js'
 import { hasEnded, ReplyState } from './reply-state.js'
 import { Runner } from './runner.js'
 import { sharePlaces } from './shared-places.js'
+import { Stopping } from './stopping.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
 import { UnsureTurns } from './unsure-turns.js'
 import { Windows } from './windows.js'
-
-/** How long a stop waits for its reply's end to be stored, in milliseconds. */
-const stopTimeoutMs = 5000
 
 interface Log {
   info(details: object, message: string): void
@@ -70,6 +66,7 @@ export class Generations {
   readonly #endedLately = new EndedLately()
   /** What clients are given of the replies. */
   readonly rejoining: Rejoining
+  readonly stopping: Stopping
   readonly #services: Services
   readonly #state: ReplyState
   readonly #queue: FairQueue<LiveReply>
@@ -116,6 +113,16 @@ export class Generations {
       this.#peers = peers
     }
     this.rejoining = new Rejoining(store, this.#held, this.#others, this.#endedLately)
+    this.stopping = new Stopping({
+      store,
+      state,
+      hub,
+      log: shared?.streamLog,
+      held: this.#held,
+      others: this.#others,
+      rejoining: this.rejoining,
+      interrupt: (reply) => this.#interrupt(reply, 'stopped'),
+    })
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
@@ -197,33 +204,10 @@ export class Generations {
     return turn
   }
 
-  /**
-   * Stops a reply, wherever it runs.
-   * @returns the record as it ended: stopped, or as it was when it had ended before.
-   * @throws AppError MESSAGE_NOT_FOUND.
-   */
-  async stop(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
-    const row = await this.rejoining.find(userId, chatId, messageId)
-    if (hasEnded(row)) return row
-    return (await this.#stop(row)) ?? this.rejoining.find(userId, chatId, messageId)
-  }
-
-  /** Stops every reply of a chat; resolves when their ends are stored. */
-  async stopChat(chatId: string): Promise<void> {
-    const rows = await this.#services.store.listActiveReplies(chatId)
-    await Promise.all(rows.map((row) => this.#stop(row)))
-  }
-
   /** Ends what still runs of a chat that is gone; nobody is told. */
   dropChat(chatId: string): void {
     this.#others.dropChat(chatId)
     this.#dropHeld(chatId)
-  }
-
-  /** Stops every reply of a user, wherever it runs; resolves when their ends are stored. */
-  async stopUser(userId: string): Promise<void> {
-    const rows = await this.#services.store.listActiveRepliesOf(userId)
-    await Promise.all(rows.map((row) => this.#stop(row)))
   }
 
   /** Ends what still runs of a user that is gone; nobody is told. */
@@ -320,26 +304,6 @@ export class Generations {
       const reply = this.#held.get(news.stop)
       if (reply) this.#interrupt(reply, 'stopped')
     }
-  }
-
-  /** @returns the record as it ended; undefined when it is gone, or was ended by somebody else just now. */
-  async #stop(row: MessageRow): Promise<MessageRow | undefined> {
-    const { store, hub, shared } = this.#services
-    const reply = this.#held.get(row.id)
-    if (reply) {
-      this.#interrupt(reply, 'stopped')
-      const ended = await within(reply.end, stopTimeoutMs)
-      if (ended) return ended
-      if (!reply.isOver) throw new AppError('STORE_UNAVAILABLE')
-    }
-    await this.#others.stop(row)
-    const left = await store.findMessage(row.userId, row.chatId, row.id)
-    if (!left || hasEnded(left)) return left
-    // Nobody runs it, or who does cannot be told: it will find that the reply is not its own.
-    const text = await keptText(left, shared?.streamLog)
-    const ended = await this.#state.end(left, { status: 'stopped', text })
-    if (ended) hub.toChat(row.chatId, 'message', presentMessage(ended))
-    return ended
   }
 
   #heldOfChat(chatId: string): LiveReply[] {

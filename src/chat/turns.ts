@@ -44,6 +44,6 @@ export class Turns {
   }
 
   async stop(userId: string, chatId: string, messageId: string): Promise<Message> {
-    return presentMessage(await this.generations.stop(userId, chatId, messageId))
+    return presentMessage(await this.generations.stopping.stop(userId, chatId, messageId))
   }
 }

@@ -2,12 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Message, Turn } from '../../schemas/messages.js'
 import { readEvents } from '../../web/events.js'
-import { startApp } from '../services/app.js'
+import { embedded, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
 import { seededRandom } from '../services/random.js'
+import { aTurn } from '../stores/rows.js'
 
 t.test('a stop: Ollama is let go at once, the text kept, and everybody told once', async (t) => {
   const { standIn, url, user, call, newChat, send, read, messagesOf } = await startConversation(t)
@@ -127,6 +128,76 @@ t.test('one that waits leaves the queue at once, by a stop or with its chat', as
     'Ollama never heard of the two',
   )
   t.match((await read(stopped.chatId)).messages, [{ role: 'user' }, { status: 'stopped' }])
+})
+
+t.test('one that is claimed while it is stopped is stopped where it then is', async (t) => {
+  const { app, user, call, newChat, read, messagesOf } = await startConversation(t, embedded)
+  const [chatId, otherChatId] = [await newChat(), await newChat()]
+  const ofUser = { userId: user.user.id }
+  const { store } = app
+  const { reply } = await store.appendTurn(aTurn({ ...ofUser, id: chatId }, { owner: 'gone' }))
+  const { reply: other } = await store.appendTurn(
+    aTurn({ ...ofUser, id: otherChatId }, { owner: 'gone' }),
+  )
+  // Another server's claim, just after this one has looked who has it.
+  const claims = new Set([reply.id, other.id])
+  const { findMessage } = store
+  const looks: string[] = []
+  store.findMessage = async (...args) => {
+    const row = await findMessage(...args)
+    looks.push(args[2])
+    const isDue = args[2] === other.id || looks.filter((id) => id === reply.id).length === 2
+    if (isDue && claims.delete(args[2])) {
+      const claim = { status: 'streaming', epoch: 2, owner: 'another', takeovers: 1 } as const
+      await store.updateReply(args[2], { status: ['queued'], owner: 'gone' }, claim)
+    }
+    return row
+  }
+  const answer = await call<Message>('POST', `${messagesOf(chatId)}/${reply.id}/stop`)
+  t.match(answer, { status: 200, body: { status: 'stopped' } })
+  t.match((await read(chatId)).messages[1], { id: reply.id, status: 'stopped' })
+  // With all of a user's.
+  await call('POST', '/api/auth/logout-everywhere')
+  t.equal(claims.size, 0)
+  t.match(await findMessage(ofUser.userId, otherChatId, other.id), { status: 'stopped' })
+})
+
+t.test('one that this server does not know yet to be stored is not stopped past it', async (t) => {
+  const { app, standIn, url, user, call, newChat, messagesOf } = await startConversation(t)
+  const chatId = await newChat()
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  const { appendTurn, findMessage, listMessages } = app.store
+  let answerIt = () => {}
+  const answered = new Promise<void>((resolve) => {
+    answerIt = resolve
+  })
+  app.store.appendTurn = async (turn) => {
+    const stored = await appendTurn(turn)
+    await answered
+    return stored
+  }
+  const sending = ask(socket, 'chat-message', { chatId, content: 'len=9000 rate=300' })
+  await eventually('it is stored', async () => (await listMessages(chatId, 10)).length === 2)
+  const id = (await listMessages(chatId, 10))[1]?.id ?? ''
+  let looks = 0
+  app.store.findMessage = async (...args) => {
+    const row = await findMessage(...args)
+    looks++
+    return row
+  }
+  const stopping = call<Message>('POST', `${messagesOf(chatId)}/${id}/stop`)
+  await eventually('the stop has seen whose it is', () => looks === 2)
+  answerIt()
+  const [{ status, body }] = await Promise.all([stopping, sending])
+  t.match({ status, body }, { status: 200, body: { id, status: 'stopped' } })
+  t.same(await heard.message(id), body)
+  await eventually('nothing runs', () => app.generations.counts.running === 0)
+  await ask(socket, 'join-chat', { chatId })
+  t.equal(heard.text(id), body.content, 'nothing was told after the end')
+  t.equal(heard.messages.filter((message) => message.id === id).length, 1)
+  for (const one of standIn.callsOf('/api/chat')) await one.whenClosed
 })
 
 t.test('a stop waits for no Ollama that hangs', async (t) => {
