@@ -66,6 +66,7 @@ export class Generations {
   readonly #endedLately = new EndedLately()
   /** What clients are given of the replies. */
   readonly rejoining: Rejoining
+  /** What ends them on request. */
   readonly stopping: Stopping
   readonly #services: Services
   readonly #state: ReplyState

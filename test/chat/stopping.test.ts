@@ -162,7 +162,7 @@ t.test('one that is claimed while it is stopped is stopped where it then is', as
   t.match(await findMessage(ofUser.userId, otherChatId, other.id), { status: 'stopped' })
 })
 
-t.test('one that this server does not know yet to be stored is not stopped past it', async (t) => {
+t.test('one that is stored before this server hears so is stopped for good', async (t) => {
   const { app, standIn, url, user, call, newChat, messagesOf } = await startConversation(t)
   const chatId = await newChat()
   const socket = await connect(t, url, user.token)
