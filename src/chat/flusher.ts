@@ -61,7 +61,7 @@ export class Flusher {
     this.#dirty.delete(reply)
   }
 
-  /** Begins a turn: what has come for those who are next is taken as the loop polls. */
+  /** Begins a turn: what has come for those who are next is taken from the system. */
   readonly #fetch = () => {
     const beganAt = performance.now()
     if (this.#dirty.size === 0) {

@@ -19,8 +19,8 @@ export type OnDelta = (content: string, thinking: string) => void
 /** What arrives of a reply after its first line. */
 export interface Arriving {
   /**
-   * Has what follows taken from the operating system when the event loop next polls, unless there
-   * is something to read: reading that is opened for nothing lets the next packet wake the loop.
+   * Takes what follows from the operating system, to be read in the next turn of the loop,
+   * unless there is something to read. Where nothing follows yet, the next packet wakes the loop.
    */
   fetch(): void
   /** Tells as deltas what was taken. */
@@ -140,7 +140,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   readonly #tellArrival = () => this.#onArrival(this)
 
   fetch() {
-    if (this.#unread.length === 0) this.#pace?.next()
+    if (this.#unread.length === 0) this.#pace?.fetch()
   }
 
   get isHeld() {

@@ -109,7 +109,7 @@ export function createOllamaClient({
       signal,
       onArrival = (arriving) => {
         arriving.read()
-        arriving.fetch()
+        setImmediate(() => arriving.fetch())
       },
     ) {
       signal.throwIfAborted()

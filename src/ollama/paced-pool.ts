@@ -1,4 +1,6 @@
+import { readSync } from 'node:fs'
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import { type buildConnector, Client, type Dispatcher, Pool } from 'undici'
 
 /**
@@ -10,12 +12,14 @@ export class Pace {
   #onWaiting: (() => void) | undefined
   #isWaiting = false
   #read: () => void = () => {}
+  #take: () => boolean = () => false
 
   /** Takes charge of a new connection, whose stream reads on by `_read` after each packet. */
   of(socket: Socket): void {
     const read = socket._read.bind(socket)
     this.#isWaiting = false
     this.#read = () => read(1)
+    this.#take = () => takeFrom(socket)
     socket._read = () => {
       if (!this.#onWaiting) return this.#read()
       this.#isWaiting = true
@@ -23,17 +27,24 @@ export class Pace {
     }
   }
 
-  /** Whether a reading waits for `next`. */
+  /** Whether a reading waits for `fetch` or `next`. */
   get isWaiting(): boolean {
     return this.#isWaiting
   }
 
   /**
-   * From now on a packet is followed by no other until `next` is called.
+   * From now on a packet is followed by no other until `fetch` or `next` is called.
    * @param onWaiting hears of each packet, before who reads it; it may bring less than a line.
    */
   hold(onWaiting: () => void): void {
     this.#onWaiting = onWaiting
+  }
+
+  /** Takes what has arrived, at once; if that is nothing, what arrives next is read as it comes. */
+  fetch(): void {
+    if (!this.#isWaiting) return
+    this.#isWaiting = false
+    if (!this.#take()) this.#read()
   }
 
   /** Reads what has arrived, as soon as the event loop polls, or what arrives next. */
@@ -47,6 +58,31 @@ export class Pace {
   release(): void {
     this.#onWaiting = undefined
     this.next()
+  }
+}
+
+/** As much as the event loop takes in one read. */
+const taken = Buffer.allocUnsafeSlow(64 * 1024)
+
+/**
+ * Reads a connection past the event loop, which would have it watched and unwatched again, and be
+ * woken in between by the next packet.
+ * @returns whether it told its stream something. What only the event loop can read is left to it:
+ *   the end of a connection, one that is encrypted, and all of them on Windows.
+ */
+function takeFrom(socket: Socket): boolean {
+  // Asked for each time: a connection that was closed has none, and its number is another's.
+  const { fd = -1 } = (socket as unknown as { _handle: { fd?: number } | null })._handle ?? {}
+  if (fd < 0 || socket instanceof TLSSocket) return false
+  try {
+    const bytes = readSync(fd, taken)
+    if (bytes > 0) socket.push(Buffer.from(taken.subarray(0, bytes)))
+    return bytes > 0
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    if ('code' in error && error.code === 'EAGAIN') return false
+    socket.destroy(error)
+    return true
   }
 }
 

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
+import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
 import { AppError } from '../../src/errors.js'
 import { type Arriving, createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
@@ -17,6 +18,7 @@ import {
   standInThinking,
   startStandIn,
 } from '../services/ollama-stand-in.js'
+import { selfSigned } from '../services/self-signed.js'
 
 const limits = { connectTimeoutMs: 2_000, firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 }
 
@@ -407,7 +409,8 @@ t.test('what follows stays with the operating system until it is fetched', async
   arriving.read()
   t.strictSame(told, ['1', '2'], 'one packet was taken')
   arriving.fetch()
-  await nextTurn()
+  // No turn of the loop: it is not asked, and was not woken.
+  await new Promise<void>((resolve) => process.nextTick(resolve))
   t.strictSame(told, ['1', '2'], 'and what was fetched is told when it is read')
   arriving.read()
   t.strictSame(told, ['1', '2', '3', '4'])
@@ -418,16 +421,112 @@ t.test('what follows stays with the operating system until it is fetched', async
   await t.rejects(outcome, { message: 'stopped' })
 })
 
+/** The head of an answer that is streamed, and a line of it in a chunk of its own. */
+const head =
+  'HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n'
+const chunk = (content: string, done = false) => {
+  const line = `${JSON.stringify({ message: { content }, done })}\n`
+  return `${line.length.toString(16)}\r\n${line}\r\n`
+}
+
+for (const [name, cut] of [
+  ['a reset', (socket: Socket) => socket.resetAndDestroy()],
+  ['an end', (socket: Socket) => socket.end()],
+] as const) {
+  t.test(`${name} that comes while nobody reads is found when it is fetched`, async (t) => {
+    const second = deferred()
+    let server: Socket | undefined
+    const port = await listen(t, (socket) => {
+      server = socket.setNoDelay(true)
+      socket.once('data', async () => {
+        socket.write(`${head}${chunk('1')}`)
+        await second.promise
+        socket.write(chunk('2'))
+      })
+    })
+    const client = createOllamaClient({ url: `http://127.0.0.1:${port}`, ...limits })
+    t.teardown(() => client.close())
+    const told: string[] = []
+    let arrive: (arriving: Arriving) => void = () => {}
+    const arrived = new Promise<Arriving>((resolve) => {
+      arrive = resolve
+    })
+    const outcome = client.chat(
+      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+      (content) => {
+        told.push(content)
+        second.resolve()
+      },
+      new AbortController().signal,
+      (arriving) => arrive(arriving),
+    )
+    let isOver = false
+    outcome.catch(() => {
+      isOver = true
+    })
+    const arriving = await arrived
+    arriving.read()
+    await nextTurn()
+    t.equal(arriving.isHeld, true)
+    if (!server) return t.fail('nobody called')
+    const gone = once(server, 'close')
+    cut(server)
+    if (name === 'a reset') await gone
+    for (let turn = 0; turn < 5; turn++) await nextTurn()
+    t.equal(isOver, false, 'nobody looked')
+    arriving.fetch()
+    await t.rejects(outcome, { code: 'MODEL_CUT' })
+    t.strictSame(told, ['1', '2'])
+    await gone
+  })
+}
+
+t.test('an encrypted connection is read by the loop', async (t) => {
+  const [first, arrived, written] = [deferred(), deferred(), deferred()]
+  const server = createTlsServer(selfSigned, (socket) => {
+    socket.setNoDelay(true).once('data', async () => {
+      socket.write(`${head}${chunk('1')}`)
+      await first.promise
+      socket.write(chunk('2'))
+      await arrived.promise
+      socket.write(`${chunk('3')}${chunk('', true)}0\r\n\r\n`, () => written.resolve())
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { NODE_TLS_REJECT_UNAUTHORIZED: before } = process.env
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
+  const { port } = server.address() as AddressInfo
+  const client = createOllamaClient({ url: `https://127.0.0.1:${port}`, ...limits })
+  t.teardown(async () => {
+    if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+    else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before
+    await client.close()
+    server.close()
+  })
+  const told: string[] = []
+  await client.chat(
+    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+    (content) => {
+      told.push(content)
+      first.resolve()
+    },
+    new AbortController().signal,
+    async (arriving) => {
+      arriving.read()
+      arrived.resolve()
+      await written.promise
+      arriving.fetch()
+      await nextTurn()
+      arriving.read()
+    },
+  )
+  t.strictSame(told, ['1', '2', '3'])
+})
+
 t.test('a packet that brings nothing of a line is told as an arrival', async (t) => {
-  const chunk = (content: string, done = false) => {
-    const line = `${JSON.stringify({ message: { content }, done })}\n`
-    return `${line.length.toString(16)}\r\n${line}\r\n`
-  }
   const port = await listen(t, (socket) => {
     socket.setNoDelay(true).once('data', async () => {
-      socket.write(
-        `HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n${chunk('1')}`,
-      )
+      socket.write(`${head}${chunk('1')}`)
       for (const byte of `${chunk('2')}${chunk('3', true)}0\r\n\r\n`) {
         await delay(2)
         socket.write(byte)
