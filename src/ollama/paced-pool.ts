@@ -3,6 +3,9 @@ import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { type buildConnector, Client, type Dispatcher, Pool } from 'undici'
 
+/** Of a model so slow that hardly a fetch finds anything, one in so many is tried. */
+const mostVain = 31
+
 /**
  * The reins of a connection's reading. While it is held, what arrives stays with the operating
  * system until it is asked for, and is then one read instead of one for each packet.
@@ -13,6 +16,10 @@ export class Pace {
   #isWaiting = false
   #read: () => void = () => {}
   #take: () => boolean = () => false
+  /** Fetches that are left to the loop before one is tried past it again. */
+  #left = 0
+  /** How many of them the last tries suggest: one that is in vain costs more than it saves. */
+  #vain = 0
 
   /** Takes charge of a new connection, whose stream reads on by `_read` after each packet. */
   of(socket: Socket): void {
@@ -44,7 +51,15 @@ export class Pace {
   fetch(): void {
     if (!this.#isWaiting) return
     this.#isWaiting = false
-    if (!this.#take()) this.#read()
+    if (this.#left > 0) this.#left--
+    else if (this.#take()) {
+      this.#vain >>= 1
+      return
+    } else {
+      this.#vain = Math.min(2 * this.#vain + 1, mostVain)
+      this.#left = this.#vain
+    }
+    this.#read()
   }
 
   /** Reads what has arrived, as soon as the event loop polls, or what arrives next. */

@@ -373,6 +373,7 @@ t.test(
 
 t.test('what follows stays with the operating system until it is fetched', async (t) => {
   const [first, arrived, next] = [deferred(), deferred(), deferred()]
+  const [vain, fifth, sixth] = [deferred(), deferred(), deferred()]
   const { client } = await start(t, {
     script: async function* () {
       yield { content: '1' }
@@ -382,6 +383,12 @@ t.test('what follows stays with the operating system until it is fetched', async
       for (const content of ['3', '4']) yield { content }
       yield { wait: nextTurn() }
       next.resolve()
+      yield { wait: vain.promise }
+      yield { content: '5' }
+      yield { wait: fifth.promise }
+      yield { content: '6' }
+      yield { wait: nextTurn() }
+      sixth.resolve()
       yield { wait: never }
     },
   })
@@ -398,6 +405,7 @@ t.test('what follows stays with the operating system until it is fetched', async
     (arriving) => {
       arrivals.push(arriving)
       arrived.resolve()
+      if (told.length === 4) fifth.resolve()
     },
   )
   await next.promise
@@ -417,6 +425,18 @@ t.test('what follows stays with the operating system until it is fetched', async
   t.equal(arriving.isHeld, true, 'what follows waits again')
   arriving.fetch()
   t.equal(arriving.isHeld, false)
+  vain.resolve()
+  await sixth.promise
+  for (let turn = 0; turn < 5; turn++) await nextTurn()
+  arriving.read()
+  t.strictSame(told.slice(4), ['5'], 'what comes after one in vain is taken as it comes')
+  arriving.fetch()
+  await new Promise<void>((resolve) => process.nextTick(resolve))
+  arriving.read()
+  t.strictSame(told.slice(5), [], 'and the next is left to the loop')
+  for (let turn = 0; turn < 2; turn++) await nextTurn()
+  arriving.read()
+  t.strictSame(told.slice(5), ['6'])
   stop.abort(new Error('stopped'))
   await t.rejects(outcome, { message: 'stopped' })
 })
