@@ -192,6 +192,8 @@ t.test('a message that is repeated while its reply ends is told once', async (t)
   const key = { 'idempotency-key': 'again' }
   const input = { content: 'one' }
   const { body: first } = await post(chatId, input, key)
+  // Begun in the store as well, where places are shared.
+  await heard.chunk(first.reply.id)
   const { findTurn } = app.store
   app.store.findTurn = async (...asked) => {
     const turn = await findTurn(...asked)

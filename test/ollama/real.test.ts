@@ -9,6 +9,7 @@ import { ask, connect, record } from '../services/client.js'
 import { eventually } from '../services/eventually.js'
 import { startOllama } from '../services/ollama-process.js'
 import { startServer } from '../services/server-process.js'
+import { compareStandIn } from './compare-stand-in.js'
 
 const { TEST_OLLAMA_URL, TEST_OLLAMA_BINARY, TEST_OLLAMA_MODELS } = process.env
 const continuing = 'smollm2:135m'
@@ -26,6 +27,8 @@ const later = { prefer: 'respond-async' }
 t.setTimeout(1_200_000)
 if (TEST_OLLAMA_URL) {
   const url = TEST_OLLAMA_URL
+  // One after the other: a model that is asked for with another context is loaded anew.
+  t.test('the stand-in answers as Ollama does', (t) => compareStandIn(t, url))
   t.test('a conversation with the real Ollama', (t) => conversation(t, url))
   for (const model of [continuing, guessed]) {
     t.test(`a takeover of ${model} ends with a whole text`, (t) => takeover(t, url, model))

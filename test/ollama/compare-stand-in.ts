@@ -1,7 +1,6 @@
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
 import { standInModel, startStandIn } from '../services/ollama-stand-in.js'
 
-const real = process.env.TEST_OLLAMA_URL
 const realModel = 'smollm2:135m'
 
 interface Probe {
@@ -36,10 +35,8 @@ const probes: Probe[] = [
   { path: '/api/show', body: {}, model: 'nope' },
 ]
 
-if (real) t.test('the stand-in answers as Ollama does', (t) => compare(t, real))
-else t.test('the stand-in', { skip: 'TEST_OLLAMA_URL is not set' }, async () => {})
-
-async function compare(t: Test, realUrl: string) {
+/** Compares what the stand-in answers with what the Ollama at `realUrl` does. */
+export async function compareStandIn(t: Test, realUrl: string) {
   const model = { ...standInModel, capabilities: ['completion'] }
   const standIn = await startStandIn({ models: [model] })
   t.teardown(() => standIn.close())
