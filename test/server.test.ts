@@ -156,7 +156,7 @@ t.test('replies of one chat keep their order when Ollama is away at the takeover
       { content },
       { 'idempotency-key': content, ...how },
     )
-  const contents = ['len=1500 rate=300', 'len=30']
+  const contents = ['len=3000 rate=300', 'len=30']
   for (const content of contents) await send(first.url, content, { prefer: 'respond-async' })
   const read = async () => api(first.url, user.token)<ChatWithMessages>('GET', path)
   while (!(await read()).body.messages[1]?.content) await delay(20)
@@ -177,7 +177,7 @@ t.test('replies of one chat keep their order when Ollama is away at the takeover
   }
   t.equal(
     standIn.callsOf('/api/chat').at(-1)?.body.messages[1]?.content,
-    standInReply('len=1500 rate=300'),
+    standInReply('len=3000 rate=300'),
     'the second was asked with the first reply whole',
   )
 })

@@ -7,7 +7,7 @@ import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
-import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
+import type { ChatRow, MessageRow, Store, StoredTurn } from '../stores/store.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
 import { EndedLately } from './ended-lately.js'
@@ -92,7 +92,7 @@ export class Generations {
     const leaseMs = settings.leaseMs * 0.8
     this.#lookEveryMs = settings.leaseMs * 0.1
     this.#services = services
-    const state = new ReplyState(store, newId(), leaseMs, (userId) => this.#forgetPages(userId))
+    const state = new ReplyState(store, newId(), leaseMs, (row) => this.#noteMove(row))
     const estimate = new TokenEstimate()
     const windows = new Windows()
     this.#state = state
@@ -244,13 +244,25 @@ export class Generations {
     place?: Reservation,
   ): void {
     const { message, reply, chat } = turn
+    const { hub } = this.#services
     if (hasEnded(reply) || reply.owner !== this.#state.owner) return
-    // It may have been read before it ended here.
-    if (this.#held.has(reply.id) || this.#endedLately.find(reply.id)) return
+    if (this.#held.has(reply.id) || hub.isGone(message.chatId)) return
+    // It may have been read before it ended here, or stopped before this process heard of it.
+    const isOver = this.#endedLately.find(reply.id) !== undefined
+    if (isOver && !place) return
     this.#forgetPages(reply.userId)
-    this.#services.hub.toChat(message.chatId, 'message', presentMessage(message))
+    hub.toChat(message.chatId, 'message', presentMessage(message))
+    if (isOver) return
     const begins = place?.toRun && chat
     this.#hold(begins ? LiveReply.begun(reply, chat) : LiveReply.queued(reply), place)
+  }
+
+  /** This process has claimed or ended a reply, which it need not have held. */
+  #noteMove(row: MessageRow): void {
+    this.#forgetPages(row.userId)
+    if (!hasEnded(row)) return
+    this.#endedLately.note(row)
+    this.#others.claimed(row.id)
   }
 
   /** Pages from before a change, before anybody is told of it. */
@@ -312,6 +324,7 @@ export class Generations {
   }
 
   #dropHeld(chatId: string): void {
+    this.#services.hub.chatGone(chatId)
     for (const reply of this.#heldOfChat(chatId)) this.#interrupt(reply, 'lost')
   }
 

@@ -23,17 +23,32 @@ export interface HubListener {
   ): void
 }
 
+/** For how long, in milliseconds, something may yet be said of a chat that is gone. */
+const goneMs = 10_000
+
 /**
  * Where the engine says what happens and transports listen; neither knows the other. Delivery is
  * synchronous, so what is said in one turn of the loop is heard in the order it was said.
  */
 export class Hub {
   readonly #listeners = new Set<HubListener>()
+  readonly #goneChats = new Set<string>()
 
   /** @returns the way to stop listening. */
   listen(listener: HubListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  /** A chat was deleted, here or at another server: no news of it is told after that of its end. */
+  chatGone(chatId: string): void {
+    this.#goneChats.add(chatId)
+    setTimeout(() => this.#goneChats.delete(chatId), goneMs).unref()
+  }
+
+  /** Whether a chat was deleted a moment ago: what was read or stored of it before is void. */
+  isGone(chatId: string): boolean {
+    return this.#goneChats.has(chatId)
   }
 
   toChat<E extends ChatEventName>(
@@ -51,6 +66,7 @@ export class Hub {
     payload: ServerEvents[E],
     origin: Origin = 'here',
   ): void {
+    if ('chat' in payload && this.isGone(payload.chat.id)) return
     for (const listener of this.#listeners) listener.toUser(userId, event, payload, origin)
   }
 }

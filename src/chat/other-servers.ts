@@ -18,7 +18,7 @@ export interface OtherServers {
   stop(reply: MessageRow): Promise<void>
   /** Has others end what they run of a chat that is gone. */
   dropChat(chatId: string): void
-  /** This server holds the reply now. */
+  /** This server has claimed the reply, or ended it: what others told of it is over. */
   claimed(messageId: string): void
   close(): Promise<void>
 }

@@ -47,8 +47,8 @@ export class ReplyState {
     /** This process, among all that share the store. */
     readonly owner: string,
     private readonly leaseMs: number,
-    /** Called with its user when a reply is claimed or has ended. */
-    private readonly onMoved: (userId: string) => void,
+    /** Called with a reply that was claimed or has ended, before anybody is told. */
+    private readonly onMoved: (row: MessageRow) => void,
   ) {}
 
   /** The end of a lease that begins now. */
@@ -131,7 +131,7 @@ export class ReplyState {
   /** Who stored the reply may have died before it could tell of it; whoever moves it does. */
   async #move(...update: Parameters<Store['updateReply']>): Promise<MessageRow | undefined> {
     const moved = await this.store.updateReply(...update)
-    if (moved) this.onMoved(moved.userId)
+    if (moved) this.onMoved(moved)
     return moved
   }
 }

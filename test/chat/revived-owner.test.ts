@@ -36,15 +36,20 @@ t.test('of an owner that was only stopped and who took over, one goes on', async
   const { user, newChat, post, read } = await converse(first.url)
   const socket = await connect(t, first.url, user.token, { reconnection: false })
   const heard = record(socket)
-  // Two run, the others wait.
+  // Two run, the others wait; and none may have ended when the first is stopped.
   const contents = ['len=900 rate=150', 'len=800 rate=150']
   for (let n = 1; n <= 12; n++) contents.push(`len=${n}`)
-  const replies: Message[] = []
-  for (const content of contents) {
-    const chatId = await newChat()
-    await ask(socket, 'join-chat', { chatId })
-    replies.push((await post(chatId, { content })).body.reply)
-  }
+  const chats = await Promise.all(
+    contents.map(async (content) => {
+      const chatId = await newChat()
+      await ask(socket, 'join-chat', { chatId })
+      return { chatId, content }
+    }),
+  )
+  const begin = async ({ chatId, content }: { chatId: string; content: string }) =>
+    (await post(chatId, { content })).body.reply
+  const running = await Promise.all(chats.slice(0, 2).map(begin))
+  const replies: Message[] = [...running, ...(await Promise.all(chats.slice(2).map(begin)))]
   for (const { chatId } of replies.slice(0, 2)) {
     await eventually('its text is kept', async () => {
       return (await read(chatId)).messages[1]?.content !== ''

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { Message, Turn } from '../../schemas/messages.js'
+import type { ReplyChange } from '../../src/stores/store.js'
 import { readEvents } from '../../web/events.js'
 import { embedded, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
@@ -162,25 +163,34 @@ t.test('one that is claimed while it is stopped is stopped where it then is', as
   t.match(await findMessage(ofUser.userId, otherChatId, other.id), { status: 'stopped' })
 })
 
-t.test('one that is stored before this server hears so is stopped for good', async (t) => {
-  const { app, standIn, url, user, call, newChat, messagesOf } = await startConversation(t)
+/** A message that the store has, and of which the server hears so when `hearOfIt` is called. */
+async function storedUnheard(t: Test) {
+  const conversation = await startConversation(t)
+  const { app, url, user, newChat } = conversation
   const chatId = await newChat()
   const socket = await connect(t, url, user.token)
   const heard = record(socket)
   await ask(socket, 'join-chat', { chatId })
-  const { appendTurn, findMessage, listMessages } = app.store
-  let answerIt = () => {}
-  const answered = new Promise<void>((resolve) => {
-    answerIt = resolve
+  const { appendTurn, listMessages } = app.store
+  let hearOfIt = () => {}
+  const isHeardOf = new Promise<void>((resolve) => {
+    hearOfIt = resolve
   })
   app.store.appendTurn = async (turn) => {
     const stored = await appendTurn(turn)
-    await answered
+    await isHeardOf
     return stored
   }
   const sending = ask(socket, 'chat-message', { chatId, content: 'len=9000 rate=300' })
   await eventually('it is stored', async () => (await listMessages(chatId, 10)).length === 2)
-  const id = (await listMessages(chatId, 10))[1]?.id ?? ''
+  const ids = (await listMessages(chatId, 10)).map((row) => row.id)
+  return { ...conversation, chatId, socket, heard, ids, id: ids[1] ?? '', sending, hearOfIt }
+}
+
+t.test('one that is stored before this server hears so is stopped for good', async (t) => {
+  const unheard = await storedUnheard(t)
+  const { app, standIn, call, messagesOf, chatId, socket, heard, id, sending, hearOfIt } = unheard
+  const { findMessage } = app.store
   let looks = 0
   app.store.findMessage = async (...args) => {
     const row = await findMessage(...args)
@@ -189,7 +199,7 @@ t.test('one that is stored before this server hears so is stopped for good', asy
   }
   const stopping = call<Message>('POST', `${messagesOf(chatId)}/${id}/stop`)
   await eventually('the stop has seen whose it is', () => looks === 2)
-  answerIt()
+  hearOfIt()
   const [{ status, body }] = await Promise.all([stopping, sending])
   t.match({ status, body }, { status: 200, body: { id, status: 'stopped' } })
   t.same(await heard.message(id), body)
@@ -199,6 +209,78 @@ t.test('one that is stored before this server hears so is stopped for good', asy
   t.equal(heard.messages.filter((message) => message.id === id).length, 1)
   for (const one of standIn.callsOf('/api/chat')) await one.whenClosed
 })
+
+t.test('one that was stopped before this server heard that it is stored never runs', async (t) => {
+  const unheard = await storedUnheard(t)
+  const { app, standIn, call, messagesOf, chatId, socket, heard, ids, id } = unheard
+  const { status, body } = await call<Message>('POST', `${messagesOf(chatId)}/${id}/stop`)
+  t.match({ status, body }, { status: 200, body: { id, status: 'stopped', content: '' } })
+  unheard.hearOfIt()
+  t.match(await unheard.sending, { reply: { id } })
+  t.same(app.generations.counts, { waiting: 0, running: 0 })
+  await ask(socket, 'join-chat', { chatId })
+  t.same(heard.messages.map((message) => message.id).sort(), [...ids].sort(), 'each told once')
+  t.same(standIn.callsOf('/api/chat'), [])
+  t.same(heard.starts, [])
+})
+
+t.test('nor does one whose chat was deleted, and nothing more is told of the chat', async (t) => {
+  const unheard = await storedUnheard(t)
+  const { app, standIn, call, user, newChat, messagesOf, chatId, socket, heard, id } = unheard
+  const told: string[] = []
+  for (const event of ['chat-created', 'chat-updated'] as const) {
+    socket.on(event, ({ chat }) => told.push(`${event} ${chat.id}`))
+  }
+  socket.on('chat-deleted', (gone) => told.push(`chat-deleted ${gone.chatId}`))
+  // As when another server, which knows of no reply to stop, deletes it.
+  t.equal(await app.store.deleteChat(user.user.id, chatId), true)
+  app.generations.dropChat(chatId)
+  unheard.hearOfIt()
+  t.match(await unheard.sending, { reply: { id } })
+  t.same(app.generations.counts, { waiting: 0, running: 0 })
+  t.equal((await call('GET', `${messagesOf(chatId)}/${id}/stream`)).status, 404)
+  const other = await newChat()
+  await eventually('another chat is told of', () => told.length > 0)
+  t.same(told, [`chat-created ${other}`])
+  t.same(heard.messages, [])
+  t.same(standIn.callsOf('/api/chat'), [])
+})
+
+t.test(
+  'the end of a reply that another server left is told once where it is followed',
+  async (t) => {
+    const { app, url, user, call, newChat, messagesOf } = await startConversation(t, {
+      LEASE_MS: '500',
+    })
+    const { store } = app
+    const socket = await connect(t, url, user.token)
+    const heard = record(socket)
+    const leftInChat = async (change: ReplyChange) => {
+      const chatId = await newChat()
+      const turn = aTurn({ userId: user.user.id, id: chatId }, { owner: 'gone' })
+      const { reply } = await store.appendTurn(turn)
+      await store.updateReply(reply.id, { status: ['queued'] }, change)
+      await ask(socket, 'join-chat', { chatId })
+      return reply
+    }
+    const waiting = await leftInChat({})
+    const running = await leftInChat({ status: 'streaming', content: 'begun' })
+    const exhausted = await leftInChat({ status: 'streaming', content: 'begun', takeovers: 3 })
+    for (const { chatId, id } of [waiting, running]) {
+      const answer = await call<Message>('POST', `${messagesOf(chatId)}/${id}/stop`)
+      t.match(answer, { status: 200, body: { id, status: 'stopped' } })
+    }
+    await store.updateReply(exhausted.id, { status: ['streaming'] }, { leaseUntil: new Date(0) })
+    t.match(await heard.message(exhausted.id), { status: 'interrupted', content: 'begun' })
+    // What the store has is looked at once more.
+    const replies = [waiting, running, exhausted]
+    for (const { chatId } of replies) await ask(socket, 'join-chat', { chatId })
+    t.same(
+      heard.messages.map(({ id }) => id),
+      replies.map(({ id }) => id),
+    )
+  },
+)
 
 t.test('a stop waits for no Ollama that hangs', async (t) => {
   const DATA_DIR = t.testdir()
