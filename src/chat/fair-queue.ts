@@ -39,12 +39,20 @@ export interface QueueLimits {
 
 /** The places that several servers share. */
 export interface SharedPlaces<T> {
-  /** Whether a ticket may start; `chat-busy`: not while an earlier reply of its chat has not ended. */
-  take(ticket: T): Promise<'granted' | 'full' | 'chat-busy'>
+  /** Whether there is one for a ticket, which then has it. */
+  take(ticket: T): Promise<boolean>
   release(ticket: T): Promise<void>
   /** Keeps the places of `held`, tells how many wait here, and answers how many wait elsewhere. */
   renew(held: readonly T[], waiting: number): Promise<number>
   renewMs: number
+}
+
+/** What this queue does not have, and what nevertheless goes first. */
+export interface EarlierTickets<T> {
+  /** Whether there may be any. */
+  readonly mayBe: boolean
+  /** Whether there is one in the ticket's chat. */
+  goBefore(ticket: T): Promise<boolean>
 }
 
 /** Places are told at most this often: each change moves everybody behind it. */
@@ -56,7 +64,7 @@ const askAgainMs = 300
  * Who runs next: users with waiting tickets stand in a ring and take strict turns, and within a
  * user the oldest ticket goes first whose chat is idle. One reply of a chat runs at a time, in their
  * order. Where several servers share the places, each takes its turns so, and asks for a place
- * before it starts.
+ * before it starts; and wherever an earlier reply may be another process's, the store is asked.
  */
 export class FairQueue<T extends Ticket> {
   /** The ring: users in the order of their turns, each with its waiting tickets, oldest first. */
@@ -83,6 +91,7 @@ export class FairQueue<T extends Ticket> {
     private readonly start: (ticket: T) => void,
     /** Called when a waiting ticket's place has changed. */
     private readonly onPlace: (ticket: T, place: Place) => void,
+    private readonly earlier: EarlierTickets<T>,
     private readonly shared?: SharedPlaces<T>,
   ) {
     if (shared) this.#renewTimer = setInterval(() => void this.#renew(shared), shared.renewMs)
@@ -99,12 +108,12 @@ export class FairQueue<T extends Ticket> {
 
   /**
    * Holds a place for a ticket that is yet to be stored: to run where it can start at once, which
-   * is not known where places are shared, else to wait.
+   * is not known where others have to be asked, else to wait.
    * @throws AppError QUEUE_FULL with the seconds after which a place may be free.
    */
   reserve(ticket: Request): Reservation {
     const startable = this.#startable(ticket)
-    const toRun = startable > 0 && !this.shared
+    const toRun = startable > 0 && !this.#mustAsk && !this.#isBehind(ticket)
     const kind = toRun ? 'toRun' : 'toWait'
     // Those reserved may be in the way: they start before it.
     const before = this.#waitingCount + this.#waitingElsewhere + this.#reserved.toWait
@@ -129,12 +138,25 @@ export class FairQueue<T extends Ticket> {
     return { toRun, take, giveBack }
   }
 
+  /** Whether it takes more than what is known here to say that a ticket may start. */
+  get #mustAsk(): boolean {
+    return this.shared !== undefined || this.earlier.mayBe
+  }
+
   /** How many tickets like this one could start now. */
   #startable({ userId, chatId }: Request): number {
     if (this.#paused || this.#busyChats.has(chatId)) return 0
     const { maxConcurrent, userMaxConcurrent } = this.limits
     const ofUser = userMaxConcurrent - (this.#runningByUser.get(userId) ?? 0)
     return Math.min(maxConcurrent - this.#running.size - this.#reserved.toRun, ofUser)
+  }
+
+  /** Whether one of its chat waits: to be asked about again, though nothing may be in its way. */
+  #isBehind({ userId, chatId }: Request): boolean {
+    for (const waiting of this.#waiting.get(userId)?.values() ?? []) {
+      if (waiting.chatId === chatId) return true
+    }
+    return false
   }
 
   /** @param reservation what was held for the ticket. */
@@ -207,13 +229,13 @@ export class FairQueue<T extends Ticket> {
   }
 
   #advance(): void {
-    if (this.shared) void this.#ask(this.shared)
+    if (this.#mustAsk) void this.#ask()
     else for (let next = this.#next(); next; next = this.#next()) this.#begin(next)
     this.#tellPlacesSoon()
   }
 
-  /** Asks for a place for each user whose turn it is here, until all have been refused. */
-  async #ask(shared: SharedPlaces<T>): Promise<void> {
+  /** Asks whether it may start for each user whose turn it is here, until all have been refused. */
+  async #ask(): Promise<void> {
     this.#askAgain = true
     if (this.#asking) return
     this.#asking = true
@@ -223,17 +245,24 @@ export class FairQueue<T extends Ticket> {
       refused.clear()
       for (let next = this.#next(); next; next = this.#next(refused)) {
         // A store that is away is asked again, as are the others.
-        const answer = await shared.take(next).catch(() => 'full' as const)
+        const answer = await this.#mayStart(next).catch(() => 'full' as const)
         if (answer === 'full') refused.add(next.userId)
         else if (answer === 'chat-busy') refused.add(next.chatId)
-        else if (this.#waiting.get(next.userId)?.has(next.id) && !this.#paused) this.#begin(next)
-        else await shared.release(next)
+        // Others may have been begun meanwhile, without asking.
+        else if (this.#waiting.get(next.userId)?.has(next.id) && this.#startable(next) > 0) {
+          this.#begin(next)
+        } else await this.shared?.release(next)
       }
     }
     this.#asking = false
     if (refused.size === 0 || this.#paused) return
     clearTimeout(this.#askTimer)
     this.#askTimer = setTimeout(() => this.#advance(), askAgainMs).unref()
+  }
+
+  async #mayStart(ticket: T): Promise<'granted' | 'full' | 'chat-busy'> {
+    if (this.earlier.mayBe && (await this.earlier.goBefore(ticket))) return 'chat-busy'
+    return !this.shared || (await this.shared.take(ticket)) ? 'granted' : 'full'
   }
 
   async #renew(shared: SharedPlaces<T>): Promise<void> {

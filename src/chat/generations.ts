@@ -10,6 +10,7 @@ import type { OllamaClient } from '../ollama/client.js'
 import type { ChatRow, MessageRow, Store, StoredTurn } from '../stores/store.js'
 import { Accept, type SendInput } from './accept.js'
 import { DeterministicReplies } from './deterministic.js'
+import { EarlierReplies } from './earlier-replies.js'
 import { EndedLately } from './ended-lately.js'
 import { FairQueue, type Place, type Reservation } from './fair-queue.js'
 import { Flusher } from './flusher.js'
@@ -70,6 +71,7 @@ export class Generations {
   readonly stopping: Stopping
   readonly #services: Services
   readonly #state: ReplyState
+  readonly #earlier: EarlierReplies
   readonly #queue: FairQueue<LiveReply>
   readonly #flusher: Flusher
   readonly #keeper: Keeper
@@ -124,11 +126,15 @@ export class Generations {
       rejoining: this.rejoining,
       interrupt: (reply) => this.#interrupt(reply, 'stopped'),
     })
+    const isOwn = (id: string) =>
+      this.#held.has(id) || this.#accept.isStoring(id) || this.#unsure.hasReply(id)
+    this.#earlier = new EarlierReplies(store, isOwn, () => this.#unsure.areThere)
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
       (reply, place) => this.#tellPlace(reply, place),
-      shared && this.#peers && sharePlaces(shared.places, store, this.#peers, leaseMs / 3),
+      this.#earlier,
+      shared && this.#peers && sharePlaces(shared.places, this.#peers, leaseMs / 3),
     )
     this.#keeper = new Keeper(
       store,
@@ -169,7 +175,7 @@ export class Generations {
       catalogue,
       shared?.streamLog,
       hub,
-      (id) => this.#held.has(id) || this.#accept.isStoring(id) || this.#unsure.hasReply(id),
+      isOwn,
       (reply) => this.#hold(reply),
       log,
     )
@@ -190,6 +196,7 @@ export class Generations {
     if (this.#outbox) this.#services.hub.listen(this.#outbox)
     this.#leave = await this.#peers?.hear<ServerNews>(serversChannel, (news) => this.#hear(news))
     this.#takeover.start(this.#lookEveryMs)
+    if (!this.#services.shared) await this.#earlier.untilTaken(this.#lookEveryMs)
   }
 
   /**
@@ -224,6 +231,7 @@ export class Generations {
     this.rejoining.close()
     this.#queue.pause()
     for (const reply of [...this.#held.values()]) this.#interrupt(reply, 'released')
+    this.#earlier.close()
     await this.#takeover.close()
     // With those that were claimed in the meantime.
     await Promise.all([...this.#held.values()].map((reply) => reply.end))

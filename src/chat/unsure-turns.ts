@@ -29,6 +29,11 @@ export class UnsureTurns {
     this.#timer ??= setInterval(() => void this.#look(), lookEveryMs).unref()
   }
 
+  /** Whether there are any. */
+  get areThere(): boolean {
+    return this.#until.size > 0
+  }
+
   /** Whether it is a reply of such a turn, which is taken up here when it is found. */
   hasReply(messageId: string): boolean {
     return this.#replies.has(messageId)

@@ -1,10 +1,16 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { FairQueue, type Place, type Ticket } from '../../src/chat/fair-queue.js'
+import {
+  type EarlierTickets,
+  FairQueue,
+  type Place,
+  type Ticket,
+} from '../../src/chat/fair-queue.js'
 import { eventually } from '../services/eventually.js'
 
 function makeQueue(
   limits: { maxConcurrent?: number; userMaxConcurrent?: number; maxWaiting?: number } = {},
+  earlier: EarlierTickets<Ticket> = { mayBe: false, goBefore: async () => false },
 ) {
   const started: string[] = []
   const places = new Map<string, Place>()
@@ -12,6 +18,7 @@ function makeQueue(
     { maxConcurrent: 1, userMaxConcurrent: 1, maxWaiting: 1000, ...limits },
     (ticket) => started.push(ticket.id),
     (ticket, place) => places.set(ticket.id, place),
+    earlier,
   )
   return { queue, started, places }
 }
@@ -153,4 +160,48 @@ t.test('places are those in which turns are then taken, and are told', async (t)
     started.slice(1),
     expected.map((one) => one.id),
   )
+})
+
+t.test('what nobody here has goes before later ones of its chat', async (t) => {
+  const inTheWay = new Set(['one'])
+  const earlier = {
+    mayBe: true,
+    goBefore: async ({ chatId }: Ticket) => inTheWay.has(chatId),
+  }
+  const { queue, started } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 2 }, earlier)
+  const behind = ticket('a', 1, 'one')
+  t.equal(queue.reserve(behind).toRun, false, 'it must be asked')
+  queue.enqueue(behind)
+  queue.enqueue(ticket('a', 2, 'two'))
+  await eventually('the other chat’s runs', () => started.length > 0)
+  t.same(started, ['a2'])
+  inTheWay.clear()
+  earlier.mayBe = false
+  const later = ticket('a', 3, 'one')
+  const reservation = queue.reserve(later)
+  t.equal(reservation.toRun, false, 'not before the one that waits')
+  queue.enqueue(later, reservation)
+  t.same(started, ['a2', 'a1'], 'which nothing is in the way of any more')
+  queue.done(behind)
+  t.same(started, ['a2', 'a1', 'a3'])
+})
+
+t.test('what is begun while one is asked about counts', async (t) => {
+  let answer = (_goBefore: boolean) => {}
+  const answered = new Promise<boolean>((resolve) => {
+    answer = resolve
+  })
+  const earlier = { mayBe: true, goBefore: () => answered }
+  const { queue, started } = makeQueue({}, earlier)
+  queue.enqueue(ticket('a', 1))
+  earlier.mayBe = false
+  const other = ticket('b', 1)
+  const reservation = queue.reserve(other)
+  t.equal(reservation.toRun, true)
+  queue.enqueue(other, reservation)
+  answer(false)
+  await turn()
+  t.same(started, ['b1'], 'one place, one that runs')
+  queue.done(other)
+  t.same(started, ['b1', 'a1'])
 })

@@ -1,11 +1,13 @@
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { io } from 'socket.io-client'
-import t from 'tap'
-import type { Message } from '../../schemas/messages.js'
+import t, { type Test } from 'tap'
+import type { Message, Turn } from '../../schemas/messages.js'
 import { followReply } from '../../web/follow.js'
 import { ReplyText } from '../../web/reply-text.js'
 import { ChatStream } from '../../web/stream.js'
+import { api, outsideServices } from '../services/app.js'
 import { ask, connect } from '../services/client.js'
 import { converse } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
@@ -90,5 +92,64 @@ for (const continues of [true, false]) {
       messageId: watched.id,
     })
     t.match(joined.active, [{ epoch: 2, status: 'complete' }])
+  })
+}
+
+/** A server that was killed in the middle of a reply to `left`, and another one after it. */
+async function killedInAReply(t: Test, shared: Readonly<Record<string, string>>) {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const settings = { DATA_DIR: t.testdir(), OLLAMA_API_URL: standIn.url, ...shared }
+  const first = await startServer(settings)
+  t.teardown(() => first.end('SIGKILL'))
+  const { user, newChat, post, read } = await converse(first.url)
+  const chatId = await newChat()
+  const left = 'len=3000 rate=300'
+  await post(chatId, { content: left })
+  await eventually('its text is kept', async () => (await read(chatId)).messages[1]?.content !== '')
+  await first.end('SIGKILL')
+  return {
+    standIn,
+    async startNext() {
+      const second = await startServer(settings)
+      t.teardown(() => second.end('SIGKILL'))
+      return second
+    },
+    /** Sends a message, which must be answered after the reply that was left, with it in its context. */
+    async sendsAfter(url: string) {
+      const path = `/api/ai/chats/${chatId}/messages`
+      const { status, body } = await api(url, user.token)<Turn>('POST', path, { content: 'len=10' })
+      t.match({ status, body }, { status: 201, body: { reply: { status: 'complete' } } })
+      const [, reply, sent, ...more] = standIn.callsOf('/api/chat').at(-1)?.body.messages ?? []
+      t.match([reply, sent], [{ content: standInReply(left) }, { content: 'len=10' }])
+      t.same(more, [])
+    },
+  }
+}
+
+t.test(
+  'a message sent before a reply goes on that waits for Ollama is answered after it',
+  async (t) => {
+    // It looks again after two seconds.
+    const { standIn, startNext, sendsAfter } = await killedInAReply(t, { LEASE_MS: '20000' })
+    await standIn.stop()
+    const next = await startNext()
+    while (!next.lines.some((line) => line.includes('takeover waits for Ollama'))) {
+      await once(next.child, 'line')
+    }
+    await standIn.restart()
+    await sendsAfter(next.url)
+  },
+)
+
+const { MONGODB_URI } = process.env
+const name = 'nor is one that is sent while a dead server’s lease lasts'
+if (!MONGODB_URI) t.test(name, { skip: 'MONGODB_URI is not set' }, async () => {})
+else {
+  t.test(name, async (t) => {
+    const { MONGODB_URI } = outsideServices(`lease-${randomBytes(6).toString('hex')}`)
+    const shared = { LEASE_MS: '5000', ...(MONGODB_URI && { MONGODB_URI }) }
+    const { startNext, sendsAfter } = await killedInAReply(t, shared)
+    await sendsAfter((await startNext()).url)
   })
 }
