@@ -1,5 +1,6 @@
 import pino, { type LoggerOptions } from 'pino'
 import type { Config } from './config.js'
+import { within } from './within.js'
 
 type Fields = Record<string, unknown>
 
@@ -96,11 +97,32 @@ export function loggerOptions(config: Pick<Config, 'LOG_LEVEL'>) {
  * Standard output, written in pieces: a line by itself costs a fifth of a request. A line waits at
  * most a tenth of a second, and none is lost but by SIGKILL; where nobody reads, new ones are.
  */
-export const logOutput = () =>
-  pino.destination({
+export function logOutput() {
+  const output = pino.destination({
     dest: 1,
     sync: false,
     minLength: 4096,
     periodicFlush: 100,
     maxLength: 4 * 1024 * 1024,
   })
+  // A reader that goes with lines unread resets a socket. pino knows how to go on after EPIPE alone.
+  output.prependListener('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'ECONNRESET') error.code = 'EPIPE'
+  })
+  return output
+}
+
+/** How long the process's last lines may wait for a reader, in milliseconds. */
+const lastLinesMs = 1000
+
+/**
+ * Writes what is left, as the last before the process ends. One whose reader has stopped reading
+ * would never end: the line that waits keeps a thread of it, so it kills itself after a second.
+ */
+export async function endLog(output: ReturnType<typeof logOutput>): Promise<void> {
+  const written = new Promise<true>((resolve) => {
+    // Where nobody is there to read, nothing is left to do either.
+    output.flush(() => resolve(true))
+  })
+  if (!(await within(written, lastLinesMs))) process.kill(process.pid, 'SIGKILL')
+}

@@ -3,7 +3,7 @@ import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { parseConfig } from './config.js'
 import { freeStartGarbage, keepHeapSmall } from './heap.js'
-import { loggerOptions, logOutput } from './logging.js'
+import { endLog, loggerOptions, logOutput } from './logging.js'
 
 /** Ends the process with one line that says what to do. */
 function refuse(error: unknown): never {
@@ -16,11 +16,13 @@ async function start(): Promise<void> {
   // What the environment says already is not replaced.
   if (existsSync('.env')) process.loadEnvFile('.env')
   const config = parseConfig(process.env)
-  const app = createApp(config, { logger: { ...loggerOptions(config), stream: logOutput() } })
+  const output = logOutput()
+  const app = createApp(config, { logger: { ...loggerOptions(config), stream: output } })
   closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
     if (err) app.log.fatal({ err }, 'the process fails')
     else app.log.info({ signal }, 'going down')
     await app.close()
+    await endLog(output)
   })
   // A write past a quota is an error of that write; unheard, this signal would end the process.
   process.on('SIGXFSZ', () => app.log.warn('a file may not grow further: its size is limited'))

@@ -104,6 +104,36 @@ t.test('SIGTERM ends it well, whatever clients do or leave undone', async (t) =>
   t.equal(await server.end('SIGTERM'), 0)
 })
 
+t.test('SIGTERM ends it though nobody reads its log any more', async (t) => {
+  /** A server whose log is not read, after `lines` of it. */
+  const unread = async (lines: number) => {
+    const server = await startServer({ DATA_DIR: await dataDir(t) })
+    t.teardown(() => server.end('SIGKILL'))
+    server.child.stdout?.pause()
+    const ask = async () => (await fetch(`${server.url}/nothing`)).text()
+    for (let asked = 0; asked < lines; asked += 100) {
+      await Promise.all(Array.from({ length: 100 }, ask))
+    }
+    return server
+  }
+  const isGone = await unread(0)
+  isGone.child.stdout?.destroy()
+  t.equal(await isGone.end('SIGTERM'), 0)
+
+  // More than this process takes in by itself, so that the rest is lost when it goes.
+  const isReset = await unread(500)
+  isReset.child.stdout?.destroy()
+  await fetch(`${isReset.url}/nothing`)
+  // A line waits for a tenth of a second before it is written.
+  await delay(300)
+  t.equal((await fetch(`${isReset.url}/health/live`)).status, 200, 'it goes on serving')
+  t.equal(await isReset.end('SIGTERM'), 0)
+
+  // More than the pipe holds as well.
+  const isStuck = await unread(5000)
+  t.equal(await isStuck.end('SIGTERM'), 'SIGKILL', 'by itself')
+})
+
 t.test(
   'kill -9: what was acknowledged is there once, and the reply goes on by itself',
   async (t) => {
