@@ -1,6 +1,10 @@
 import type { Store } from '../stores/store.js'
 import type { Ticket } from './fair-queue.js'
 
+interface Log {
+  warn(details: object, message: string): void
+}
+
 /** More than these are looked through again, and again, until they are fewer. */
 const perLook = 500
 /** A lease that is not over then is over never. */
@@ -22,6 +26,7 @@ export class EarlierReplies {
     private readonly isOwn: (messageId: string) => boolean,
     /** Whether there are turns of which the store never said whether it has them. */
     private readonly isUnsure: () => boolean,
+    private readonly log: Log,
   ) {}
 
   /** Whether there may be any. */
@@ -47,8 +52,9 @@ export class EarlierReplies {
         this.#mayBe = areLeft
         if (!areLeft) clearInterval(this.#timer)
       })
-      // A store that is away is asked again.
-      .catch(() => undefined)
+      .catch((error: unknown) => {
+        this.log.warn({ err: error }, 'what another process left is not known; looked for again')
+      })
       .finally(() => {
         this.#look = undefined
       })

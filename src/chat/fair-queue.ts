@@ -153,10 +153,7 @@ export class FairQueue<T extends Ticket> {
 
   /** Whether one of its chat waits: to be asked about again, though nothing may be in its way. */
   #isBehind({ userId, chatId }: Request): boolean {
-    for (const waiting of this.#waiting.get(userId)?.values() ?? []) {
-      if (waiting.chatId === chatId) return true
-    }
-    return false
+    return [...(this.#waiting.get(userId)?.values() ?? [])].some((one) => one.chatId === chatId)
   }
 
   /** @param reservation what was held for the ticket. */

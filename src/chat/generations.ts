@@ -128,7 +128,7 @@ export class Generations {
     })
     const isOwn = (id: string) =>
       this.#held.has(id) || this.#accept.isStoring(id) || this.#unsure.hasReply(id)
-    this.#earlier = new EarlierReplies(store, isOwn, () => this.#unsure.areThere)
+    this.#earlier = new EarlierReplies(store, isOwn, () => this.#unsure.areThere, log)
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
