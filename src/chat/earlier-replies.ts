@@ -5,9 +5,9 @@ interface Log {
   warn(details: object, message: string): void
 }
 
-/** More than these are looked through again, and again, until they are fewer. */
+/** Replies that one look reads; while there are as many, there may be others. */
 const perLook = 500
-/** A lease that is not over then is over never. */
+/** By then every lease is over: whatever has not ended is found. */
 const endOfTime = new Date(8.64e15)
 
 /**

@@ -8,9 +8,9 @@ const keptMs = 10_000
 export class EndedLately {
   readonly #rows = new Map<string, MessageRow>()
 
-  /** A reply's run here is over. */
+  /** A reply was ended here, or its run here is over. */
   note(row: MessageRow): void {
-    if (!hasEnded(row)) return
+    if (!hasEnded(row) || this.#rows.has(row.id)) return
     this.#rows.set(row.id, row)
     setTimeout(() => this.#rows.delete(row.id), keptMs).unref()
   }

@@ -57,7 +57,7 @@ export interface EarlierTickets<T> {
 
 /** Places are told at most this often: each change moves everybody behind it. */
 const placesEveryMs = 200
-/** How often a place that other servers have is asked for again, should the news be lost. */
+/** How often is asked again, should no news come of another's place, or of an earlier reply. */
 const askAgainMs = 300
 
 /**
