@@ -86,6 +86,12 @@ export const Usage = Model(
         description: 'Messages given to the model, with the system’s.',
       }),
       messagesDropped: Type.Integer({ description: 'Older messages that did not fit.' }),
+      firstTokenMs: Type.Optional(
+        Type.Number({ description: 'From the request to the first text or thinking.' }),
+      ),
+      thinkingMs: Type.Optional(
+        Type.Number({ description: 'From the first thinking to the first text, or to the end.' }),
+      ),
       totalMs: Type.Optional(Type.Number()),
       loadMs: Type.Optional(Type.Number()),
       promptMs: Type.Optional(Type.Number()),
@@ -119,6 +125,12 @@ const messageFields = {
   content: Type.String(),
   thinking: Type.Optional(Type.String()),
   status: MessageStatus,
+  finishReason: Type.Optional(
+    Type.String({
+      description:
+        'How a complete reply ended: `stop`, `length`, `tool_calls` or `empty`. Unknown values may come later.',
+    }),
+  ),
   model: Type.Optional(Type.String()),
   usage: Type.Optional(Usage),
   error: Type.Optional(MessageFault),

@@ -14,6 +14,8 @@ interface Request {
 export interface KnownReply {
   content: string
   thinking: string
+  /** Left out by earlier versions. */
+  finishReason?: string
   usage: Usage
 }
 

@@ -15,6 +15,7 @@ export function presentMessage(row: MessageRow): Message {
   }
   if (row.thinking !== undefined) message.thinking = row.thinking
   if (row.model !== undefined) message.model = row.model
+  if (row.finishReason !== undefined) message.finishReason = row.finishReason
   if (row.usage !== undefined) message.usage = row.usage
   if (row.error !== undefined) message.error = row.error
   if (row.completedAt !== undefined) message.completedAt = row.completedAt.toISOString()

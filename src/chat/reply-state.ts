@@ -28,6 +28,8 @@ const maxTakeovers = 3
 
 export interface Outcome {
   status: EndStatus
+  /** Of a complete reply. */
+  finishReason?: string
   usage?: Usage
   error?: MessageFault
   /** When it ended, by which the end that a caller stores is known; left out: now. */
@@ -122,6 +124,7 @@ export class ReplyState {
         owner: null,
         leaseUntil: null,
         ...(outcome.text && textChange(outcome.text)),
+        ...(outcome.finishReason && { finishReason: outcome.finishReason }),
         ...(outcome.usage && { usage: outcome.usage }),
         ...(outcome.error && { error: outcome.error }),
       },

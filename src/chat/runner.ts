@@ -44,6 +44,9 @@ interface Parts {
   log: Log
 }
 
+/** What a complete reply ends with. */
+type Generated = Required<Pick<Outcome, 'finishReason' | 'usage'>>
+
 /** Runs one reply from its turn in the queue to its one terminal state. */
 export class Runner {
   constructor(private readonly parts: Parts) {}
@@ -60,7 +63,7 @@ export class Runner {
       reply.begin(begun)
       hub.toChat(reply.chatId, 'message-start', presentStart(begun))
       reply.signal.throwIfAborted()
-      outcome = { status: 'complete', usage: await this.#generate(reply) }
+      outcome = { status: 'complete', ...(await this.#generate(reply)) }
     } catch (error) {
       if (reply.interruption) return this.#endInterrupted(reply, reply.interruption)
       const fault = faultOf(error)
@@ -163,7 +166,7 @@ export class Runner {
     reply.finish(undefined)
   }
 
-  async #generate(reply: LiveReply): Promise<Usage> {
+  async #generate(reply: LiveReply): Promise<Generated> {
     const { catalogue, client, estimate, known, store, windows } = this.parts
     const model = await unlessAborted(catalogue.find(reply.row.model), reply.signal)
     const options = reply.row.options ?? {}
@@ -184,11 +187,13 @@ export class Runner {
     reply.signal.throwIfAborted()
     if (answer) {
       this.#receive(reply, answer.content, answer.thinking)
-      return { ...answer.usage, ...sent, cached: true }
+      const { finishReason = 'stop' } = answer
+      return { finishReason, usage: { ...answer.usage, ...sent, cached: true } }
     }
 
     const begun = reply.text.whole
     const { think, ...ollamaOptions } = options
+    const clock = new ReplyClock()
     const result = await client.chat(
       {
         model: model.name,
@@ -198,14 +203,18 @@ export class Runner {
         options: ollamaOptions,
         ...(think !== undefined && { think }),
       },
-      (content, thinking) => this.#receive(reply, content, thinking),
+      (content, thinking) => {
+        clock.note(content)
+        this.#receive(reply, content, thinking)
+      },
       reply.signal,
       (arriving) => {
         reply.arriving = arriving
         this.parts.flusher.add(reply)
       },
     )
-    const usage = { ...sent, ...usageOf(result) }
+    const usage = { ...sent, ...usageOf(result), ...clock.times() }
+    const finishReason = finishReasonOf(result, reply.text.length)
     if (model.contextLength === undefined) {
       // It was loaded for this request, whose window nobody could know before.
       const contextLength = await catalogue.loadedWindow(model.name)
@@ -213,10 +222,10 @@ export class Runner {
     }
     if (!begun) this.#learn(model.name, prompt, result)
     if (key && !begun) {
-      const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole, usage }
-      await known.remember(key, reply_)
+      const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole }
+      await known.remember(key, { ...reply_, finishReason, usage })
     }
-    return usage
+    return { finishReason, usage }
   }
 
   #receive(reply: LiveReply, content: string, thinking: string): void {
@@ -236,10 +245,39 @@ export class Runner {
 const nextRetryMs = (ms: number) => Math.min(ms * 2, storeRetryMs.longest)
 
 function usageOf(result: ChatResult): Partial<Usage> {
-  const { doneReason: _, ...usage } = result
+  const { doneReason: _, calledTools: __, ...usage } = result
   const { replyTokens, replyMs } = usage
   if (!replyTokens || !replyMs) return usage
   return { ...usage, tokensPerSecond: Math.round((replyTokens / replyMs) * 100_000) / 100 }
+}
+
+/** How a reply ended: a reply without text, whatever Ollama says of it, is empty or was cut short. */
+function finishReasonOf({ doneReason = 'stop', calledTools }: ChatResult, units: number): string {
+  if (calledTools && doneReason === 'stop') return 'tool_calls'
+  if (units === 0 && doneReason !== 'length') return 'empty'
+  return doneReason
+}
+
+/** When a reply's first output and its first text came. */
+class ReplyClock {
+  readonly #startedAt = performance.now()
+  #firstAt: number | undefined
+  #textAt: number | undefined
+
+  note(content: string): void {
+    const now = performance.now()
+    this.#firstAt ??= now
+    if (content !== '') this.#textAt ??= now
+  }
+
+  times(): Pick<Usage, 'firstTokenMs' | 'thinkingMs'> {
+    if (this.#firstAt === undefined) return {}
+    const thinkingMs = (this.#textAt ?? performance.now()) - this.#firstAt
+    return {
+      firstTokenMs: Math.round(this.#firstAt - this.#startedAt),
+      ...(thinkingMs > 0 && { thinkingMs: Math.round(thinkingMs) }),
+    }
+  }
 }
 
 function faultOf(error: unknown): MessageFault {

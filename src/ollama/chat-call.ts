@@ -77,6 +77,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   /** Whether the answer's headers came and were good. */
   #answered = false
   #refused: Refused | undefined
+  #calledTools = false
 
   constructor(timeouts: ChatTimeouts, onDelta: OnDelta, onArrival: OnArrival, signal: AbortSignal) {
     this.#timeouts = timeouts
@@ -182,7 +183,8 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
 
   #takeLine(line: string) {
     if (this.#settled) return
-    const { content, thinking, result } = parseChatLine(line)
+    const { content, thinking, calledTools, result } = parseChatLine(line)
+    this.#calledTools ||= calledTools
     if (this.#phase === 'waiting') {
       this.#phase = 'streaming'
       this.#pace?.hold(this.#tellArrival)
@@ -192,7 +194,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
       this.#deadline = performance.now() + this.#timeouts.idleTimeoutMs
     }
     if (content !== '' || thinking !== '') this.#onDelta(content, thinking)
-    if (result) this.#finish(result)
+    if (result) this.#finish(this.#calledTools ? { ...result, calledTools: true } : result)
   }
 
   #takeErrorBody(refused: Refused, chunk: Buffer) {

@@ -4,6 +4,8 @@ import { badResponse, isRecord, reportedError } from './model-errors.js'
 export interface ChatResult {
   /** `stop`, `length`, `load` or `unload`. */
   doneReason?: string
+  /** Set where the model called tools, in any line. */
+  calledTools?: true
   promptTokens?: number
   replyTokens?: number
   totalMs?: number
@@ -15,6 +17,7 @@ export interface ChatResult {
 export interface ChatLine {
   content: string
   thinking: string
+  calledTools: boolean
   /** Set on the last line. */
   result?: ChatResult
 }
@@ -36,7 +39,9 @@ export function parseChatLine(line: string): ChatLine {
   const message = isRecord(value.message) ? value.message : {}
   const content = textOf(message.content)
   const thinking = textOf(message.thinking)
-  return done ? { content, thinking, result: resultOf(value) } : { content, thinking }
+  const calledTools = Array.isArray(message.tool_calls) && message.tool_calls.length > 0
+  const text = { content, thinking, calledTools }
+  return done ? { ...text, result: resultOf(value) } : text
 }
 
 function parseObject(line: string): Record<string, unknown> {
@@ -59,7 +64,7 @@ function textOf(value: unknown): string {
 
 function resultOf(line: Record<string, unknown>): ChatResult {
   const fields: [keyof ChatResult, string | number | undefined][] = [
-    ['doneReason', typeof line.done_reason === 'string' ? line.done_reason : undefined],
+    ['doneReason', reasonOf(line.done_reason)],
     ['promptTokens', amount(line.prompt_eval_count)],
     ['replyTokens', amount(line.eval_count)],
     ['totalMs', milliseconds(line.total_duration)],
@@ -68,6 +73,10 @@ function resultOf(line: Record<string, unknown>): ChatResult {
     ['replyMs', milliseconds(line.eval_duration)],
   ]
   return Object.fromEntries(fields.filter(([, value]) => value !== undefined))
+}
+
+function reasonOf(value: unknown): string | undefined {
+  return typeof value === 'string' && /^[a-z_]{1,40}$/.test(value) ? value : undefined
 }
 
 function amount(value: unknown): number | undefined {

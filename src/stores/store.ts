@@ -55,6 +55,8 @@ export interface MessageRow {
   status: MessageStatus
   model?: string
   options?: GenerationOptions
+  /** How a complete reply ended: `stop`, `length`, `tool_calls`, `empty`, or another word of Ollama's. */
+  finishReason?: string
   usage?: Usage
   error?: MessageFault
   createdAt: Date
@@ -112,7 +114,15 @@ export interface ReplyCondition {
 export type ReplyChange = Partial<
   Pick<
     MessageRow,
-    'status' | 'content' | 'epoch' | 'epochStart' | 'takeovers' | 'usage' | 'error' | 'completedAt'
+    | 'status'
+    | 'content'
+    | 'epoch'
+    | 'epochStart'
+    | 'takeovers'
+    | 'finishReason'
+    | 'usage'
+    | 'error'
+    | 'completedAt'
   >
 > & {
   thinking?: string | null

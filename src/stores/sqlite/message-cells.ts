@@ -12,8 +12,13 @@ const givenColumns =
   'id, chat_id, user_id, seq, role, model, options, created_at, fingerprint' as const
 
 /** What a reply's run changes. */
-export const stateColumns = `status, content, thinking, usage, error, completed_at,
+export const stateColumns = `status, content, thinking, finish_reason, usage, error, completed_at,
   epoch, epoch_start, takeovers, owner, lease_until` as const
+
+const marks = (columns: string) => columns.replace(/\w+/g, '?')
+
+export const givenMarks = marks(givenColumns)
+export const stateMarks = marks(stateColumns)
 
 export const messageColumns = `${givenColumns}, ${stateColumns}` as const
 
@@ -36,6 +41,7 @@ export type MessageCells = [
   status: MessageStatus,
   content: string,
   thinking: string | null,
+  finishReason: string | null,
   usage: Usage | null,
   error: MessageFault | null,
   completedAt: number | null,
@@ -59,6 +65,7 @@ export function messageOf([
   status,
   content,
   thinking,
+  finishReason,
   usage,
   error,
   completedAt,
@@ -79,6 +86,7 @@ export function messageOf([
     status,
     ...(model !== null && { model }),
     ...(options !== null && { options }),
+    ...(finishReason !== null && { finishReason }),
     ...(usage !== null && { usage }),
     ...(error !== null && { error }),
     createdAt: new Date(createdAt),
@@ -115,6 +123,7 @@ export function stateOf(message: MessageRow) {
     message.status,
     message.content,
     message.thinking ?? null,
+    message.finishReason ?? null,
     json(message.usage),
     json(message.error),
     message.completedAt?.getTime() ?? null,

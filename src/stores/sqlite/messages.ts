@@ -5,12 +5,14 @@ import { type ChatCells, chatJson, chatOf } from './chats.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
 import {
+  givenMarks,
   givenOf,
   type MessageCells,
   messageColumns,
   messageJson,
   messageOf,
   stateColumns,
+  stateMarks,
   stateOf,
 } from './message-cells.js'
 
@@ -40,7 +42,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
   const insert = connection.writer(
     `INSERT INTO messages (${messageColumns})
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+     VALUES (${givenMarks}, ${stateMarks})`,
   )
   const moveChat = connection.reader<ChatCells>(
     `UPDATE chats SET
@@ -49,7 +51,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
      WHERE id = ? AND user_id = ? RETURNING ${chatJson}`,
   )
   const changeState = connection.writer(
-    `UPDATE messages SET (${stateColumns}) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`,
+    `UPDATE messages SET (${stateColumns}) = (${stateMarks}) WHERE id = ?`,
   )
   const saveText = connection.writer(
     `UPDATE messages SET content = ?, thinking = coalesce(?, thinking)

@@ -74,6 +74,9 @@ const steps = [
   -- deleteSessionsOf, deleteUser
   CREATE INDEX sessions_by_user ON sessions (user_id);
   `,
+  `
+  ALTER TABLE messages ADD COLUMN finish_reason TEXT;
+  `,
 ] as const
 
 /**

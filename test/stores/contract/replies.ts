@@ -21,6 +21,7 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
           status: 'complete',
           content: hardText,
           thinking: hardText,
+          finishReason: 'length',
           usage,
           completedAt: new Date(6_000),
           owner: null,
@@ -33,6 +34,7 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
         status: 'complete',
         content: hardText,
         thinking: hardText,
+        finishReason: 'length',
         usage,
         completedAt: new Date(6_000),
       })
