@@ -5,6 +5,7 @@ import { deterministicReplyKey } from '../cache/keys.js'
 import type { PromptMessage } from './context.js'
 
 interface Request {
+  userId: string
   /** Of the model's weights and template. */
   digest: string
   messages: readonly PromptMessage[]
@@ -22,17 +23,17 @@ export interface KnownReply {
 /** Longer replies are generated again, rather than cached. */
 const maxUnits = 256 * 1024
 
-/** Replies that need no generation, since the same model was asked the very same before. */
+/** A user's own replies that need no generation: the user asked the same model the very same before. */
 export class DeterministicReplies {
   constructor(private readonly cache: Cache) {}
 
   /** The key of a request whose answer can only be one; undefined for any other. */
-  keyOf({ digest, messages, options }: Request): string | undefined {
+  keyOf({ userId, digest, messages, options }: Request): string | undefined {
     if (options.temperature !== 0 || options.seed === undefined) return undefined
     // Without a digest nothing says which model it is.
     if (digest === '') return undefined
     const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))
-    const text = JSON.stringify([digest, sorted, messages.map((m) => [m.role, m.content])])
+    const text = JSON.stringify([userId, digest, sorted, messages.map((m) => [m.role, m.content])])
     return hash('sha256', text, 'base64url')
   }
 

@@ -182,7 +182,8 @@ export class Runner {
       messagesDropped: prompt.dropped,
     }
 
-    const key = known.keyOf({ digest: model.digest, messages: prompt.messages, options })
+    const { userId } = reply
+    const key = known.keyOf({ userId, digest: model.digest, messages: prompt.messages, options })
     const answer = key && !reply.text.whole ? await known.find(key) : undefined
     reply.signal.throwIfAborted()
     if (answer) {

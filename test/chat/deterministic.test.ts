@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { ask, connect, record } from '../services/client.js'
-import { startConversation } from '../services/conversation.js'
+import { converse, startConversation } from '../services/conversation.js'
 import { standInModel, standInReply } from '../services/ollama-stand-in.js'
 
 const certain = { temperature: 0, seed: 7 }
@@ -86,6 +86,21 @@ t.test('anything else than the very same is asked again', async (t) => {
     if (cached) await delay(250)
   }
   t.equal(cached, false, 'pulled anew it is another model')
+})
+
+t.test('a cached reply is its user’s own: another user’s same request is generated', async (t) => {
+  const { standIn, url, newChat, send } = await startConversation(t)
+  const content = 'len=30'
+  const first = await send(await newChat(), { content, options: certain })
+  t.equal(first.body.reply.usage?.cached, undefined)
+  const other = await converse(url)
+  const theirs = await other.send(await other.newChat(), { content, options: certain })
+  t.equal(theirs.body.reply.content, standInReply(content))
+  t.equal(theirs.body.reply.usage?.cached, undefined, 'nothing tells that somebody asked it before')
+  t.equal(standIn.callsOf('/api/chat').length, 2)
+  const again = await other.send(await other.newChat(), { content, options: certain })
+  t.equal(again.body.reply.usage?.cached, true, 'it is cached for each')
+  t.equal(standIn.callsOf('/api/chat').length, 2)
 })
 
 t.test('what failed or was stopped is not remembered', async (t) => {
