@@ -27,12 +27,12 @@ export interface Position {
  */
 export function resumeOffset(
   reply: { epoch: number; epochStart: number },
-  text: string,
+  text: Pick<string, 'length' | 'slice'>,
   { epoch, offset = 0 }: Position,
 ): number {
   const known = epoch === undefined || epoch === reply.epoch
   const from = Math.min(known ? offset : Math.min(offset, reply.epochStart), text.length)
-  const isInsidePair = from > 0 && (text.codePointAt(from - 1) ?? 0) > 0xffff
+  const isInsidePair = from > 0 && (text.slice(from - 1, from + 1).codePointAt(0) ?? 0) > 0xffff
   return isInsidePair ? from - 1 : from
 }
 
@@ -51,7 +51,7 @@ export async function* followLive(
   signal: AbortSignal,
 ): AsyncGenerator<StreamEvent> {
   const { id: messageId, epoch } = reply
-  let offset = resumeOffset(reply.row, reply.text.announced, position)
+  let offset = resumeOffset(reply.row, reply.text, position)
   let thought = 0
   let toldPlace: Place | undefined
   let begun = false
@@ -62,12 +62,12 @@ export async function* followLive(
       const data = presentStart(reply.row, toldPlace)
       yield { event: 'message-start', id: eventId(messageId, epoch, offset), data }
     }
-    while (thought < reply.thinking.announced.length) {
+    while (thought < reply.thinking.length) {
       const data = reply.frameFrom(thought, true)
       thought += data.delta.length
       yield { event: 'message-chunk', id: eventId(messageId, epoch, offset), data }
     }
-    while (offset < reply.text.announced.length) {
+    while (offset < reply.text.length) {
       const data = reply.frameFrom(offset, false)
       offset += data.delta.length
       yield { event: 'message-chunk', id: eventId(messageId, epoch, offset), data }

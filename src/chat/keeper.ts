@@ -46,7 +46,7 @@ export class Keeper {
 
   /** Stores every changed text. */
   async #checkpoint(): Promise<void> {
-    const changed = [...this.replies.values()].filter((reply) => reply.dirty)
+    const changed = [...this.replies.values()].filter((reply) => reply.hasUnstored)
     if (changed.length === 0) return
     const lost = await this.#store(changed)
     for (const reply of lost) this.onLost(reply)
@@ -79,23 +79,13 @@ export class Keeper {
 
   /** @returns the replies that are not this process's any more. */
   async #store(replies: readonly LiveReply[]): Promise<LiveReply[]> {
-    for (const reply of replies) reply.dirty = false
-    try {
-      const lost = await this.store.checkpoint(
-        replies.map((reply) => ({
-          id: reply.id,
-          owner: this.owner,
-          epoch: reply.epoch,
-          content: reply.text.whole,
-          ...(reply.thinking.whole && { thinking: reply.thinking.whole }),
-        })),
-      )
-      // One that has ended in the meantime was not lost.
-      return replies.filter((reply) => lost.includes(reply.id) && !reply.isOver && !reply.isEnding)
-    } catch (error) {
-      for (const reply of replies) reply.dirty = true
-      throw error
-    }
+    const pieces = replies.map((reply) => ({ reply, piece: reply.unstored() }))
+    const lost = await this.store.checkpoint(
+      pieces.map(({ reply: { id, epoch }, piece }) => ({ id, epoch, owner: this.owner, ...piece })),
+    )
+    for (const { reply, piece } of pieces) reply.markStored(piece)
+    // One that has ended in the meantime was not lost.
+    return replies.filter((reply) => lost.includes(reply.id) && !reply.isOver && !reply.isEnding)
   }
 
   /** One pass at a time; a fault is tried again by the next. */

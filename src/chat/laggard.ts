@@ -132,12 +132,12 @@ export class Laggard {
   #nextFrame(messageId: string, cursor: Cursor): MessageChunk | undefined {
     const reply = this.replies.live(messageId)
     if (!reply || reply.epoch !== cursor.epoch) return undefined
-    if (cursor.thought < reply.thinking.announced.length) {
+    if (cursor.thought < reply.thinking.length) {
       const frame = reply.frameFrom(cursor.thought, true)
       cursor.thought += frame.delta.length
       return frame
     }
-    if (cursor.offset < reply.text.announced.length) {
+    if (cursor.offset < reply.text.length) {
       const frame = reply.frameFrom(cursor.offset, false)
       cursor.offset += frame.delta.length
       return frame
@@ -159,7 +159,7 @@ export class Laggard {
 function cursorAt(reply: LiveReply): Cursor {
   return {
     epoch: reply.epoch,
-    offset: reply.text.announced.length,
-    thought: reply.thinking.announced.length,
+    offset: reply.text.length,
+    thought: reply.thinking.length,
   }
 }

@@ -1,6 +1,6 @@
 import type { MessageChunk } from '../../schemas/messages.js'
 import type { Arriving } from '../ollama/client.js'
-import type { ChatRow, MessageRow } from '../stores/store.js'
+import type { ChatRow, MessageRow, TextPiece } from '../stores/store.js'
 import type { Place } from './fair-queue.js'
 
 /** Why a reply's run is ended from outside. */
@@ -9,22 +9,28 @@ export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
 /** The longest frame of a reply's text or thinking, in UTF-16 units: 64 KiB hold any text of it. */
 const sliceUnits = 16 * 1024
 
-/** One kind of a reply's text: what was announced, and what came since. */
+/**
+ * One kind of a reply's text: what was announced, and what came since. It is kept in blocks, since
+ * reading any part of one long string that grows has V8 copy all of it.
+ */
 class GrowingText {
-  /** Announced text, and the length of it. */
-  announced: string
+  /** Announced text; each block but the last is full. */
+  readonly #blocks: string[] = []
+  /** Of the announced text, in UTF-16 units. */
+  length = 0
   #pending = ''
 
   constructor(text: string) {
-    this.announced = text
+    this.#announce(text)
   }
 
   get whole(): string {
-    return this.announced + this.#pending
+    return this.from(0)
   }
 
-  get length(): number {
-    return this.announced.length + this.#pending.length
+  /** The length of all that was received. */
+  get received(): number {
+    return this.length + this.#pending.length
   }
 
   get hasPending(): boolean {
@@ -35,13 +41,43 @@ class GrowingText {
     this.#pending += delta
   }
 
+  /** All that was received from `offset` on. */
+  from(offset: number): string {
+    return this.slice(offset) + this.#pending.slice(Math.max(0, offset - this.length))
+  }
+
+  /** Announced text from `offset` on. */
+  slice(offset: number, end = this.length): string {
+    const first = Math.floor(offset / sliceUnits)
+    const start = first * sliceUnits
+    const blocks = this.#blocks.slice(first, Math.ceil(end / sliceUnits))
+    return blocks.join('').slice(offset - start, end - start)
+  }
+
+  /** The rest of the slice that `offset` is in. */
+  restOfSlice(offset: number): string {
+    const end = boundaryAfter(offset)
+    return this.slice(offset, splitsPair(this.slice(end - 1, end)) ? end + 1 : end)
+  }
+
   /** Announces one slice of what came since, and answers with it. */
   flush(): { offset: number; delta: string } {
-    const offset = this.announced.length
+    const offset = this.length
     const delta = sliceOf(this.#pending, 0)
     this.#pending = delta.length === this.#pending.length ? '' : this.#pending.slice(delta.length)
-    this.announced += delta
+    this.#announce(delta)
     return { offset, delta }
+  }
+
+  #announce(text: string): void {
+    for (let at = 0; at < text.length; ) {
+      const last = this.#blocks.length - 1
+      const block = this.length % sliceUnits === 0 ? '' : (this.#blocks[last] ?? '')
+      const piece = text.slice(at, at + sliceUnits - block.length)
+      this.#blocks[block === '' ? last + 1 : last] = block + piece
+      this.length += piece.length
+      at += piece.length
+    }
   }
 }
 
@@ -56,8 +92,8 @@ export class LiveReply {
   readonly seq: number
   readonly text: GrowingText
   readonly thinking: GrowingText
-  /** Whether the text changed since the last checkpoint. */
-  dirty = false
+  /** How much of each text the store has. */
+  #stored: TextPiece['from']
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
   isEnding = false
   /** What comes from the model; set once something is to be read. */
@@ -98,6 +134,7 @@ export class LiveReply {
     this.seq = row.seq
     this.text = new GrowingText(text.content)
     this.thinking = new GrowingText(text.thinking)
+    this.#stored = { content: text.content.length, thinking: text.thinking.length }
     let resolveEnd: (row: MessageRow | undefined) => void = () => {}
     this.end = new Promise((resolve) => {
       resolveEnd = resolve
@@ -121,7 +158,7 @@ export class LiveReply {
 
   /** Whether nothing has come of it yet. */
   get isSilent(): boolean {
-    return this.text.length === 0 && this.thinking.length === 0
+    return this.text.received === 0 && this.thinking.received === 0
   }
 
   get signal(): AbortSignal {
@@ -162,7 +199,29 @@ export class LiveReply {
   append(content: string, thinking: string): void {
     if (content) this.text.append(content)
     if (thinking) this.thinking.append(thinking)
-    this.dirty = true
+  }
+
+  /** Whether text came since the last checkpoint. */
+  get hasUnstored(): boolean {
+    const { content, thinking } = this.#stored
+    return this.text.received > content || this.thinking.received > thinking
+  }
+
+  /** The text since the last checkpoint, to be given to `markStored` when the store has it. */
+  unstored(): TextPiece {
+    const from = this.#stored
+    return {
+      from,
+      content: wholePairs(this.text.from(from.content)),
+      thinking: wholePairs(this.thinking.from(from.thinking)),
+    }
+  }
+
+  markStored({ from, content, thinking }: TextPiece): void {
+    this.#stored = {
+      content: from.content + content.length,
+      thinking: from.thinking + thinking.length,
+    }
   }
 
   /** Announces what is pending to `tell`: thinking first, as a model thinks before it speaks. */
@@ -184,17 +243,15 @@ export class LiveReply {
   frameFrom(offset: number, thinking: boolean): MessageChunk {
     if (!thinking && this.#lastFrame?.offset === offset) return this.#lastFrame
     const frames = thinking ? this.#frames.thinking : this.#frames.text
-    const text = thinking ? this.thinking.announced : this.text.announced
-    const end = sliceEnd(text, offset)
+    const delta = (thinking ? this.thinking : this.text).restOfSlice(offset)
     const known = frames.get(offset)
-    if (known && offset + known.delta.length === end) return known
+    if (known?.delta.length === delta.length) return known
     const frame: MessageChunk = {
       chatId: this.chatId,
       messageId: this.id,
       epoch: this.epoch,
       offset,
-      // Copied: a slice keeps the whole text that it was cut from, for as long as it waits.
-      delta: Buffer.from(text.slice(offset, end)).toString(),
+      delta,
       ...(thinking && { thinking: true as const }),
     }
     if (beginsSlice(offset)) frames.set(offset, frame)
@@ -234,11 +291,18 @@ export const sliceOf = (text: string, offset: number) => text.slice(offset, slic
 
 /** Slices end at the same places for everyone, and never inside a surrogate pair. */
 function sliceEnd(text: string, offset: number): number {
-  const end = (Math.floor(offset / sliceUnits) + 1) * sliceUnits
+  const end = boundaryAfter(offset)
   if (end >= text.length) return text.length
-  const lastUnit = text.charCodeAt(end - 1)
-  return lastUnit >= 0xd800 && lastUnit <= 0xdbff ? end + 1 : end
+  return splitsPair(text.slice(end - 1, end)) ? end + 1 : end
 }
+
+const boundaryAfter = (offset: number) => (Math.floor(offset / sliceUnits) + 1) * sliceUnits
+
+/** Whether text that ends with `lastUnit` ends inside a surrogate pair. */
+const splitsPair = (lastUnit: string) => lastUnit >= '\ud800' && lastUnit <= '\udbff'
+
+/** Half a surrogate pair waits for the other half: no store keeps it alone. */
+const wholePairs = (text: string) => (splitsPair(text.slice(-1)) ? text.slice(0, -1) : text)
 
 /** Whether a slice may begin at `offset`: a unit later where a pair would have been split. */
 const beginsSlice = (offset: number) => offset % sliceUnits <= 1

@@ -72,8 +72,8 @@ export class LogWriter {
     const { content, thinking } = written.lengths
     const end = lengthsOf(reply)
     const delta = {
-      content: reply.text.announced.slice(content),
-      thinking: reply.thinking.announced.slice(thinking),
+      content: reply.text.slice(content),
+      thinking: reply.thinking.slice(thinking),
     }
     if (!delta.content && !delta.thinking) return
     const { isFirst } = written
@@ -85,6 +85,6 @@ export class LogWriter {
 }
 
 const lengthsOf = (reply: LiveReply): TextLengths => ({
-  content: reply.text.announced.length,
-  thinking: reply.thinking.announced.length,
+  content: reply.text.length,
+  thinking: reply.thinking.length,
 })

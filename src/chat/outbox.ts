@@ -51,8 +51,8 @@ export class Outbox implements HubListener {
     const { chatId, epoch } = reply
     const frame = { chatId, messageId, epoch, delta: '' }
     const channel = replyChannel(messageId)
-    this.peers.tellLive(channel, { ...frame, offset: reply.text.announced.length })
-    const { length } = reply.thinking.announced
+    this.peers.tellLive(channel, { ...frame, offset: reply.text.length })
+    const { length } = reply.thinking
     if (length > 0) this.peers.tellLive(channel, { ...frame, offset: length, thinking: true })
   }
 

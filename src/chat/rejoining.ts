@@ -145,8 +145,8 @@ export class Rejoining {
 
   #activeReply(row: MessageRow, position: Position): ActiveReply {
     const reply = hasEnded(row) ? undefined : this.live(row.id)
-    const content = reply ? reply.text.announced : row.content
-    const thinking = reply ? reply.thinking.announced : row.thinking
+    const content = reply?.text ?? row.content
+    const thinking = reply ? reply.thinking.slice(0) : row.thinking
     const offset = resumeOffset(row, content, position)
     return {
       messageId: row.id,

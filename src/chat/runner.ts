@@ -232,7 +232,7 @@ export class Runner {
   #receive(reply: LiveReply, content: string, thinking: string): void {
     const isFirst = reply.isSilent
     reply.append(content, thinking)
-    if (reply.text.length + reply.thinking.length > maxReplyUnits) reply.interrupt('overlong')
+    if (reply.text.received + reply.thinking.received > maxReplyUnits) reply.interrupt('overlong')
     this.parts.flusher.add(reply, isFirst)
   }
 

@@ -130,12 +130,18 @@ export type ReplyChange = Partial<
   leaseUntil?: Date | null
 }
 
-export interface Checkpoint {
+/** Text that follows what is stored of a reply, from offsets in UTF-16 units on. */
+export interface TextPiece {
+  from: { content: number; thinking: number }
+  content: string
+  thinking: string
+}
+
+/** What came of a streaming reply since its last checkpoint. */
+export interface Checkpoint extends TextPiece {
   id: string
   owner: string
   epoch: number
-  content: string
-  thinking?: string
 }
 
 export interface Store {
@@ -216,9 +222,10 @@ export interface Store {
     change: ReplyChange,
   ): Promise<MessageRow | undefined>
   /**
-   * Stores the texts of many streaming replies, each only if owner, epoch and status `streaming`
-   * still hold.
-   * @returns the ids of those that did not.
+   * Appends to the texts of many streaming replies, each only if owner, epoch and status
+   * `streaming` still hold. It costs what the pieces have, however long the texts are. A piece that
+   * may have been stored is given again, or a longer one, from the same offsets.
+   * @returns the ids of the replies that are no longer held.
    */
   checkpoint(checkpoints: readonly Checkpoint[]): Promise<string[]>
   /** Moves the lease of every reply that `owner` holds. */

@@ -1,5 +1,5 @@
 import type { Collection, Db, IndexDescription } from 'mongodb'
-import type { ChatRow, MessageRow, SessionRow, UserRow } from '../store.js'
+import type { ChatRow, MessageRow, SessionRow, TextPiece, UserRow } from '../store.js'
 
 type Document<Row> = Omit<Row, 'id'> & { _id: string }
 
@@ -23,6 +23,8 @@ export type MessageDocument = Document<MessageRow> & {
   activeIn?: string
   /** Which call of appendTurn stored it. */
   attempt?: string
+  /** What checkpoints added to its texts since it was written whole. */
+  pieces?: TextPiece[]
 }
 
 export interface Collections {

@@ -1,9 +1,11 @@
 import type { MessageRow } from '../store.js'
+import { withPieces } from '../text-pieces.js'
 import type { MessageDocument } from './collections.js'
 
 export function messageOf(document: MessageDocument): MessageRow {
-  const { _id, activeIn: _, attempt: __, ...message } = document
-  return { id: _id, ...message }
+  const { _id, activeIn: _, attempt: __, pieces, ...message } = document
+  const row = { id: _id, ...message }
+  return pieces ? withPieces(row, pieces) : row
 }
 
 export function documentOf({ id, ...message }: MessageRow): MessageDocument {

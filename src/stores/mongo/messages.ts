@@ -1,6 +1,7 @@
 import type { Filter, UpdateFilter } from 'mongodb'
 import type { MessageStore } from '../parts.js'
 import type { Checkpoint, MessageText, ReplyChange, ReplyCondition } from '../store.js'
+import { withPieces } from '../text-pieces.js'
 import { appendTurn } from './append-turn.js'
 import type { Collections, MessageDocument } from './collections.js'
 import { messageOf } from './message-document.js'
@@ -36,11 +37,17 @@ export function createMessages(collections: Collections): MessageStore {
     async listTexts(chatId, limit, before) {
       const page = await messages
         .find({ chatId, seq: { $lt: before } })
-        .project<MessageText>({ _id: 0, seq: 1, role: 1, content: 1 })
+        .project<Pick<MessageDocument, 'seq' | 'role' | 'content' | 'pieces'>>({
+          ...{ _id: 0, seq: 1, role: 1, content: 1, pieces: 1 },
+        })
         .sort({ seq: -1 })
         .limit(limit)
         .toArray()
-      return page.reverse()
+      return page
+        .map(({ seq, role, content, pieces = [] }): MessageText => {
+          return { seq, role, content: withPieces({ content }, pieces).content }
+        })
+        .reverse()
     },
 
     async listActiveReplies(chatId) {
@@ -68,7 +75,7 @@ export function createMessages(collections: Collections): MessageStore {
         checkpoints.map((checkpoint) => ({
           updateOne: {
             filter: heldBy(checkpoint),
-            update: { $set: { content: checkpoint.content, thinking: checkpoint.thinking } },
+            update: appending(checkpoint),
           },
         })),
         { ordered: false },
@@ -102,6 +109,12 @@ function heldBy({ id, owner, epoch }: Checkpoint): Filter<MessageDocument> {
   return { _id: id, owner, epoch, status: 'streaming' }
 }
 
+/** One that has no text tells only whether the reply is held. */
+function appending({ epoch, from, content, thinking }: Checkpoint): UpdateFilter<MessageDocument> {
+  if (!content && !thinking) return { $set: { epoch } }
+  return { $push: { pieces: { from, content, thinking } } }
+}
+
 function filterOf({ status, epoch, owner }: ReplyCondition): Filter<MessageDocument> {
   return {
     status: { $in: [...status] },
@@ -117,6 +130,8 @@ function updateOf(change: ReplyChange): UpdateFilter<MessageDocument> | undefine
   const set = given.filter(([, value]) => value !== null)
   const unset = given.filter(([, value]) => value === null).map(([name]) => [name, ''])
   if (change.leaseUntil === null) unset.push(['activeIn', ''])
+  // The text is given whole.
+  if (change.content !== undefined) unset.push(['pieces', ''])
   if (given.length === 0) return undefined
   return {
     ...(set.length > 0 && { $set: Object.fromEntries(set) }),

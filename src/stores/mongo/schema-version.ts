@@ -1,7 +1,7 @@
 import type { Db } from 'mongodb'
 
-/** What this program reads and writes. */
-const schemaVersion = 1
+/** What this program reads and writes. Version 1 had no `pieces` in its messages. */
+const schemaVersion = 2
 
 /**
  * Refuses records that a newer program wrote, and marks the database with this one's version. Many

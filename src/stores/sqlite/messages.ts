@@ -1,6 +1,7 @@
 import { AppError } from '../../errors.js'
 import type { MessageStore } from '../parts.js'
-import type { MessageRow, MessageText, ReplyChange, ReplyCondition } from '../store.js'
+import type { MessageRow, MessageText, ReplyChange, ReplyCondition, TextPiece } from '../store.js'
+import { withPieces } from '../text-pieces.js'
 import { type ChatCells, chatJson, chatOf } from './chats.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
@@ -15,6 +16,14 @@ import {
   stateMarks,
   stateOf,
 } from './message-cells.js'
+
+type TextCells = [
+  seq: number,
+  role: MessageRow['role'],
+  content: string,
+  /** Of a reply that has not ended. */
+  activeId: string | null,
+]
 
 /** Messages: users' and replies. */
 export function createMessages(connection: Connection, commits: GroupCommit): MessageStore {
@@ -34,10 +43,16 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const active = many('chat_id = ? AND lease_until IS NOT NULL ORDER BY seq')
   const activeOfUser = many('lease_until IS NOT NULL AND user_id = ?')
   const lapsed = many('lease_until <= ? ORDER BY created_at, seq LIMIT ?')
-  const texts = connection.reader<[seq: number, role: MessageRow['role'], content: string][]>(
-    `SELECT json_group_array(json_array(seq, role, content)) FROM (
-       SELECT seq, role, content FROM messages
+  const texts = connection.reader<TextCells[]>(
+    `SELECT json_group_array(json_array(seq, role, content, iif(lease_until IS NULL, NULL, id)))
+     FROM (SELECT seq, role, content, lease_until, id FROM messages
        WHERE chat_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?)`,
+  )
+  const pieces = connection.reader<TextPiece[]>(
+    `SELECT json_group_array(json_object(
+       'from', json_object('content', content_from, 'thinking', thinking_from),
+       'content', content, 'thinking', thinking))
+     FROM (SELECT * FROM pieces WHERE message_id = ? ORDER BY rowid)`,
   )
 
   const insert = connection.writer(
@@ -53,17 +68,26 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const changeState = connection.writer(
     `UPDATE messages SET (${stateColumns}) = (${stateMarks}) WHERE id = ?`,
   )
-  const saveText = connection.writer(
-    `UPDATE messages SET content = ?, thinking = coalesce(?, thinking)
-     WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
+  const isHeld = connection.reader<number>(
+    `SELECT 1 FROM messages WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
   )
+  const addPiece = connection.writer(
+    `INSERT INTO pieces (message_id, content_from, thinking_from, content, thinking)
+     VALUES (?, ?, ?, ?, ?)`,
+  )
+  const removePieces = connection.writer('DELETE FROM pieces WHERE message_id = ?')
   const moveLeases = connection.writer(
     'UPDATE messages SET lease_until = ? WHERE lease_until IS NOT NULL AND owner = ?',
   )
 
+  /** A row with what its checkpoints have added. */
+  const whole = (cells: MessageCells) => {
+    const row = messageOf(cells)
+    return row.leaseUntil ? withPieces(row, pieces(row.id) ?? []) : row
+  }
   const replyTo = (message: MessageRow) => {
     const cells = byPlace(message.chatId, message.seq + 1)
-    return cells && messageOf(cells)
+    return cells && whole(cells)
   }
 
   return {
@@ -96,7 +120,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async findMessage(userId, chatId, messageId) {
       const cells = ofChat(messageId, chatId, userId)
-      return cells && messageOf(cells)
+      return cells && whole(cells)
     },
 
     async findTurn(userId, messageId) {
@@ -108,29 +132,35 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     },
 
     async listMessages(chatId, limit, before = Number.MAX_SAFE_INTEGER) {
-      return (page(chatId, before, limit) ?? []).map(messageOf).reverse()
+      return (page(chatId, before, limit) ?? []).map(whole).reverse()
     },
 
     async listTexts(chatId, limit, before) {
       const page = texts(chatId, before, limit) ?? []
-      return page.map(([seq, role, content]): MessageText => ({ seq, role, content })).reverse()
+      return page
+        .map(([seq, role, content, activeId]): MessageText => {
+          const added = activeId === null ? [] : (pieces(activeId) ?? [])
+          return { seq, role, content: withPieces({ content }, added).content }
+        })
+        .reverse()
     },
 
     async listActiveReplies(chatId) {
-      return (active(chatId) ?? []).map(messageOf)
+      return (active(chatId) ?? []).map(whole)
     },
 
     async listActiveRepliesOf(userId) {
-      return (activeOfUser(userId) ?? []).map(messageOf)
+      return (activeOfUser(userId) ?? []).map(whole)
     },
 
     async updateReply(id, condition, change) {
       return commits.write(() => {
         const cells = byId(id)
-        const reply = cells && messageOf(cells)
+        const reply = cells && whole(cells)
         if (!reply || !holds(reply, condition)) return undefined
         const next = changed(reply, change)
         changeState(...stateOf(next), id)
+        removePieces(id)
         return next
       })
     },
@@ -139,10 +169,11 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
       if (checkpoints.length === 0) return []
       return connection.transaction(() =>
         checkpoints
-          .filter(
-            ({ id, owner, epoch, content, thinking }) =>
-              saveText(content, thinking ?? null, id, owner, epoch) === 0,
-          )
+          .filter(({ id, owner, epoch, from, content, thinking }) => {
+            if (!isHeld(id, owner, epoch)) return true
+            if (content || thinking) addPiece(id, from.content, from.thinking, content, thinking)
+            return false
+          })
           .map(({ id }) => id),
       )
     },
@@ -152,7 +183,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     },
 
     async findLapsedReplies(now, limit) {
-      return (lapsed(now.getTime(), limit) ?? []).map(messageOf)
+      return (lapsed(now.getTime(), limit) ?? []).map(whole)
     },
   }
 }

@@ -77,6 +77,19 @@ const steps = [
   `
   ALTER TABLE messages ADD COLUMN finish_reason TEXT;
   `,
+  `
+  -- What checkpoints add to the texts of an active reply, until its row is written whole.
+  CREATE TABLE pieces (
+    message_id TEXT NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    -- Where they begin in the texts, in UTF-16 units.
+    content_from INTEGER NOT NULL,
+    thinking_from INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    thinking TEXT NOT NULL
+  ) STRICT;
+  -- the pieces of one reply, in the order of their rows
+  CREATE INDEX pieces_by_message ON pieces (message_id);
+  `,
 ] as const
 
 /**

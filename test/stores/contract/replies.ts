@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import { newId } from '../../../src/ids.js'
+import type { Checkpoint } from '../../../src/stores/store.js'
 import { aTurn } from '../rows.js'
 import { hardText, type Subject, times } from './subject.js'
 
@@ -98,22 +99,29 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       t.strictSame(await store().findMessage(chat.userId, chat.id, reply.id), won[0])
     })
 
-    t.test('are checkpointed while held, and the lost ones told', async (t) => {
+    /** A streaming reply that `owner` holds. */
+    const streaming = async (owner = 'process-a') => {
       const chat = await newChat()
-      const replies = []
-      for (const owner of ['process-a', 'process-a', 'process-b']) {
-        const { reply } = await store().appendTurn(aTurn(chat, { owner }))
-        await store().updateReply(reply.id, { status: ['queued'] }, { status: 'streaming' })
-        replies.push(reply)
-      }
-      const { reply: queued } = await store().appendTurn(aTurn(chat))
-      const [held, older, others] = replies
-      if (!held || !older || !others) return t.fail('three replies were made')
+      const turn = aTurn(chat, { owner })
+      const { message, reply } = await store().appendTurn(turn)
+      await store().updateReply(reply.id, { status: ['queued'] }, { status: 'streaming' })
+      const find = () => store().findMessage(chat.userId, chat.id, reply.id)
+      return { chat, turn, message, id: reply.id, owner, epoch: 1, find }
+    }
+    type Held = Pick<Checkpoint, 'id' | 'owner' | 'epoch'>
+    /** Checkpoints one reply. */
+    const add = ({ id, owner, epoch }: Held, content: string, thinking = '', from = [0, 0]) => {
+      const [ofContent = 0, ofThinking = 0] = from
+      const piece = { from: { content: ofContent, thinking: ofThinking }, content, thinking }
+      return store().checkpoint([{ id, owner, epoch, ...piece }])
+    }
+
+    t.test('are checkpointed while held, and the lost ones told', async (t) => {
+      const [held, older, others] = [await streaming(), await streaming(), await streaming('b')]
+      const { reply: queued } = await store().appendTurn(aTurn(await newChat()))
       const save = ({ id }: { id: string }, epoch = 1) => ({
-        id,
-        owner: 'process-a',
-        epoch,
-        content: hardText,
+        ...{ id, owner: 'process-a', epoch, content: hardText, thinking: '' },
+        from: { content: 0, thinking: 0 },
       })
       const lost = await store().checkpoint([
         { ...save(held), thinking: 'Hm.' },
@@ -124,12 +132,75 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       ])
       t.strictSame(lost.slice(0, 3), [older.id, others.id, queued.id])
       t.equal(lost.length, 4)
-      t.strictSame(await store().checkpoint([save(held)]), [])
-      t.strictSame(await store().checkpoint([save(held)]), [], 'equal text is stored as well')
       t.strictSame(await store().checkpoint([]), [])
-      const texts = (await store().listActiveReplies(chat.id)).map(({ content }) => content)
-      t.strictSame(texts, [hardText, '', '', ''])
-      t.equal((await store().findMessage(chat.userId, chat.id, held.id))?.thinking, 'Hm.')
+      t.match(await held.find(), { content: hardText, thinking: 'Hm.' })
+      for (const { find } of [older, others]) t.match(await find(), { content: '' })
+    })
+
+    t.test('are told lost or held by a checkpoint without text, too', async (t) => {
+      const held = await streaming()
+      t.strictSame(await add(held, ''), [])
+      t.strictSame(await add({ ...held, epoch: 2 }, ''), [held.id])
+      t.match(await held.find(), { content: '', thinking: undefined })
+    })
+
+    t.test('grow by what each checkpoint brings, by whichever way they are read', async (t) => {
+      const reply = await streaming()
+      const half = hardText.length
+      await add(reply, '', 'Hm')
+      await add(reply, hardText, '.', [0, 2])
+      await add(reply, hardText, '', [half, 3])
+      const text = { content: hardText + hardText, thinking: 'Hm.' }
+      const { chat, message, turn, id } = reply
+      t.match(await reply.find(), text)
+      t.match(await store().listMessages(chat.id, 10), [{ id: message.id }, text])
+      t.match(await store().listActiveReplies(chat.id), [text])
+      t.match(await store().listActiveRepliesOf(chat.userId), [text])
+      t.match(await store().findTurn(chat.userId, message.id), { reply: text })
+      t.match(await store().appendTurn(turn), { created: false, reply: text })
+      t.match(await store().listTexts(chat.id, 1, 10), [{ content: text.content }])
+      await store().updateReply(id, { status: ['streaming'] }, { leaseUntil: new Date(1) })
+      const lapsed = await store().findLapsedReplies(new Date(1), 1_000)
+      t.match(
+        lapsed.find((row) => row.id === id),
+        text,
+      )
+    })
+
+    t.test('take a piece once that is stored again, or longer, from the same place', async (t) => {
+      const reply = await streaming()
+      await add(reply, 'One', 'I')
+      await add(reply, 'One two', 'I think')
+      await add(reply, ' three', '', [7, 7])
+      await add(reply, 'One', 'I')
+      t.match(await reply.find(), { content: 'One two three', thinking: 'I think' })
+    })
+
+    t.test('begin a new epoch with the text that it is given', async (t) => {
+      const reply = await streaming()
+      await add(reply, 'One two', 'Thought')
+      const claimed = await store().updateReply(
+        reply.id,
+        { status: ['streaming'], epoch: 1, owner: reply.owner },
+        { epoch: 2, epochStart: 3, owner: 'process-b', content: 'One', thinking: null },
+      )
+      t.match(claimed, { content: 'One', thinking: undefined })
+      t.strictSame(await add(reply, ' three', '', [7, 7]), [reply.id], 'of the epoch before')
+      t.strictSame(await add({ ...reply, owner: 'process-b', epoch: 2 }, ' more', '', [3, 0]), [])
+      t.match(await reply.find(), { content: 'One more', thinking: undefined })
+    })
+
+    t.test('keep what was checkpointed when they change without a text', async (t) => {
+      const reply = await streaming()
+      await add(reply, 'One', 'Hm.')
+      const text = { content: 'One', thinking: 'Hm.' }
+      const held = { status: ['streaming'], owner: reply.owner } as const
+      t.match(await store().updateReply(reply.id, held, { leaseUntil: new Date(9e12) }), text)
+      await add(reply, ' two', '', [3, 3])
+      const end = { status: 'stopped', owner: null, leaseUntil: null } as const
+      t.match(await store().updateReply(reply.id, held, end), { ...text, content: 'One two' })
+      t.match(await reply.find(), { status: 'stopped', ...text, content: 'One two' })
+      t.strictSame(await add(reply, ' three', '', [7, 3]), [reply.id])
     })
 
     t.test('lapse when their lease is over, and not when it was renewed', async (t) => {
