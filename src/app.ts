@@ -1,4 +1,5 @@
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
@@ -9,6 +10,8 @@ import type { Config } from './config.js'
 declare module 'fastify' {
   interface FastifyInstance {
     config: Config
+    /** Every TCP connection, those that were upgraded to a WebSocket included. */
+    connections: ReadonlySet<Socket>
   }
 }
 
@@ -16,6 +19,7 @@ declare module 'fastify' {
 const idleCheckMs = 20
 /** The part of the grace after which every connection is closed, whatever it is about. */
 const patience = 0.5
+const loggedConnections = 10
 
 const root = join(import.meta.dirname, '..')
 
@@ -47,21 +51,47 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     ...options,
   }).withTypeProvider<TypeBoxTypeProvider>()
   app.decorate('config', config)
+  const connections = trackConnections(app.server)
+  app.decorate('connections', connections)
   app.addHook('preClose', async () => {
-    closeConnections(app.server, config.SHUTDOWN_GRACE_MS * patience)
+    closeConnections(app.server, config.SHUTDOWN_GRACE_MS * patience, () => {
+      if (connections.size === 0) return
+      const from = remoteAddresses(connections)
+      app.log.warn(
+        { connections: connections.size, from },
+        'connections that their clients keep open are closed: the server goes down',
+      )
+      for (const connection of connections) connection.destroy()
+    })
   })
   app.register(autoload, { dir: join(root, 'plugins'), forceESM: true })
   app.register(autoload, { dir: join(root, 'routes'), forceESM: true, autoHooks: true })
   return app
 }
 
+function trackConnections(server: Server): ReadonlySet<Socket> {
+  const connections = new Set<Socket>()
+  server.on('connection', (connection) => {
+    connections.add(connection)
+    connection.once('close', () => connections.delete(connection))
+  })
+  return connections
+}
+
+/** The addresses of the first of them, for a log line. */
+function remoteAddresses(connections: ReadonlySet<Socket>): string[] {
+  return [...connections]
+    .slice(0, loggedConnections)
+    .map(({ remoteAddress, remotePort }) => `${remoteAddress}:${remotePort}`)
+}
+
 /**
- * Closes connections as they become idle, and after `graceMs` those that do not: a client that sends
- * half a request, or reads nothing, or sends nothing at all keeps no server from going down.
+ * Closes connections as they become idle, and has `closeRest` close the others after `graceMs`: those
+ * of clients that send half a request, read nothing, or do not answer the close of a WebSocket.
  */
-function closeConnections(server: Server, graceMs: number): void {
+function closeConnections(server: Server, graceMs: number, closeRest: () => void): void {
   const idle = setInterval(() => server.closeIdleConnections(), idleCheckMs)
-  const rest = setTimeout(() => server.closeAllConnections(), graceMs).unref()
+  const rest = setTimeout(closeRest, graceMs).unref()
   server.once('close', () => {
     clearInterval(idle)
     clearTimeout(rest)

@@ -11,6 +11,22 @@ function refuse(error: unknown): never {
   process.exit(1)
 }
 
+/** The part of the grace after which the log names what is still open. */
+const lateCloseAt = 0.8
+
+/** Names what keeps the server from ending, before the end of the grace kills it. */
+function logOpen({ log, connections, generations, config }: ReturnType<typeof createApp>): void {
+  const resources: Record<string, number> = {}
+  for (const name of process.getActiveResourcesInfo()) {
+    resources[name] = (resources[name] ?? 0) + 1
+  }
+  log.warn(
+    { connections: connections.size, replies: generations.counts, resources },
+    `still going down; killed ${config.SHUTDOWN_GRACE_MS} ms after the signal: raise ` +
+      'SHUTDOWN_GRACE_MS if a service that is slow or away is the cause',
+  )
+}
+
 async function start(): Promise<void> {
   keepHeapSmall()
   // What the environment says already is not replaced.
@@ -19,8 +35,9 @@ async function start(): Promise<void> {
   const output = logOutput()
   const app = createApp(config, { logger: { ...loggerOptions(config), stream: output } })
   closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
-    if (err) app.log.fatal({ err }, 'the process fails')
+    if (err) app.log.fatal({ err }, 'fatal: uncaught error, shutting down')
     else app.log.info({ signal }, 'going down')
+    setTimeout(() => logOpen(app), config.SHUTDOWN_GRACE_MS * lateCloseAt).unref()
     await app.close()
     await endLog(output)
   })

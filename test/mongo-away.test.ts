@@ -5,7 +5,9 @@ import type { Turn } from '../schemas/messages.js'
 import { connectMongo } from '../src/stores/mongo/connection.js'
 import { api, outsideServices, register, startApp } from './services/app.js'
 import { ask, connect, record } from './services/client.js'
+import { converse } from './services/conversation.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
+import { startServer } from './services/server-process.js'
 import { type Fault, startTcpProxy } from './services/tcp-proxy.js'
 
 /** What any answer may take while the database is away, in milliseconds. */
@@ -29,6 +31,7 @@ if (process.env.MONGODB_URI) {
   for (const text of ['buildInfo', 'schema', 'createIndexes', 'deletedFrom']) {
     t.test(`the answer to ${text} is lost during the start: it starts`, (t) => starts(t, text))
   }
+  t.test('SIGTERM while MongoDB is silent: the log names what is still open', terminates)
   // Each write of a turn by a text that it alone contains.
   for (const [write, text] of [
     ['the message and its reply', 'fingerprint'],
@@ -188,4 +191,30 @@ async function losesDeletion(t: Test, text: string) {
   t.equal(await deleteLosing('deletedFrom'), 404, 'one that was gone before is not deleted again')
   await ask(socket, 'leave-chat', { chatId })
   t.equal(told, 1)
+}
+
+async function terminates(t: Test) {
+  const proxy = await startTcpProxy(t, outsideServices(`ending-${Date.now()}`).MONGODB_URI ?? '')
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const server = await startServer({
+    ...outsideServices(t.testdirName),
+    MONGODB_URI: proxy.url,
+    OLLAMA_API_URL: standIn.url,
+    DATA_DIR: t.testdir(),
+    SHUTDOWN_GRACE_MS: '1500',
+    LOG_LEVEL: 'info',
+  })
+  t.teardown(() => server.end('SIGKILL'))
+  const { newChat, post } = await converse(server.url)
+  await post(await newChat(), { content: 'len=3000 rate=200' })
+  await standIn.chatCall()
+  proxy.fail('silent')
+  t.equal(await server.end('SIGTERM'), 1)
+  const line = server.lines.find((logged) => logged.includes('still going down')) ?? ''
+  t.match(JSON.parse(line), {
+    replies: { running: 1 },
+    resources: { TCPSocketWrap: Number },
+    msg: /SHUTDOWN_GRACE_MS/,
+  })
 }

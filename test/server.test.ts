@@ -9,8 +9,11 @@ import type { Chat, ChatWithMessages } from '../schemas/chats.js'
 import type { Turn } from '../schemas/messages.js'
 import { api, register } from './services/app.js'
 import { ask, connect, hear, record } from './services/client.js'
+import { connectDeaf, upgradeHalfway } from './services/deaf-socket.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { startRefused, startServer } from './services/server-process.js'
+
+type Client = { url: string; token: string }
 
 async function dataDir(t: { teardown(fn: () => unknown): unknown }): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'chat-server-'))
@@ -103,6 +106,35 @@ t.test('SIGTERM ends it well, whatever clients do or leave undone', async (t) =>
   }
   t.equal(await server.end('SIGTERM'), 0)
 })
+
+for (const [client, open] of [
+  [
+    'a client that never finishes its upgrade to a WebSocket',
+    ({ url, token }: Client) => upgradeHalfway(url, token),
+  ],
+  [
+    'a WebSocket whose session ended and that does not read its close',
+    async ({ url, token }: Client) => {
+      const call = api(url, token)
+      const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
+      const { socket } = await connectDeaf(url, token, chat.id)
+      await call('POST', '/api/auth/logout-everywhere')
+      return socket
+    },
+  ],
+] as const) {
+  t.test(`SIGTERM ends a server in spite of ${client}, and the log names it`, async (t) => {
+    const settings = { DATA_DIR: await dataDir(t), SHUTDOWN_GRACE_MS: '4000', LOG_LEVEL: 'info' }
+    const server = await startServer(settings)
+    t.teardown(() => server.end('SIGKILL'))
+    const { token } = await register(server.url)
+    const socket = await open({ url: server.url, token })
+    t.teardown(() => socket.destroy())
+    t.equal(await server.end('SIGTERM'), 0)
+    const line = server.lines.find((logged) => logged.includes('"connections":1'))
+    t.match(line, /"from":\["127\.0\.0\.1:\d+"\].*are closed/)
+  })
+}
 
 t.test('SIGTERM ends it though nobody reads its log any more', async (t) => {
   /** A server whose log is not read, after `lines` of it. */

@@ -9,11 +9,32 @@ function frame(text: string): Buffer {
   return Buffer.concat([Buffer.of(0x81, ...head, 0, 0, 0, 0), payload])
 }
 
-/** Resolves when the socket has received `text`. */
+/** Resolves when the socket has received `text`; rejects when it closes before. */
 async function receive(socket: Socket, text: string): Promise<void> {
+  const closed = new AbortController()
+  const close = () => closed.abort(new Error(`the connection was closed before ${text}`))
+  socket.once('close', close)
   let received = ''
-  while (!received.includes(text)) received += (await once(socket, 'data'))[0]
+  try {
+    while (!received.includes(text)) {
+      received += (await once(socket, 'data', { signal: closed.signal }))[0]
+    }
+  } finally {
+    socket.off('close', close)
+  }
 }
+
+/** The request that begins a WebSocket of Socket.io; @param sid of the polling session it upgrades. */
+const upgradeRequest = (url: string, sid?: string) =>
+  [
+    `GET /socket.io/?EIO=4&transport=websocket${sid ? `&sid=${sid}` : ''} HTTP/1.1`,
+    `Host: ${new URL(url).host}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+    '\r\n',
+  ].join('\r\n')
 
 async function open(url: string): Promise<Socket> {
   const { hostname, port } = new URL(url)
@@ -52,17 +73,7 @@ export async function followDeaf(url: string, token: string, path: string): Prom
 export async function connectDeaf(url: string, token: string, chatId: string) {
   const socket = await open(url)
   const opened = receive(socket, '"pingInterval"')
-  socket.write(
-    [
-      'GET /socket.io/?EIO=4&transport=websocket HTTP/1.1',
-      `Host: ${new URL(url).host}`,
-      'Connection: Upgrade',
-      'Upgrade: websocket',
-      'Sec-WebSocket-Version: 13',
-      'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
-      '\r\n',
-    ].join('\r\n'),
-  )
+  socket.write(upgradeRequest(url))
   await opened
   const admitted = receive(socket, '40{"sid"')
   socket.write(frame(`40${JSON.stringify({ token })}`))
@@ -72,4 +83,22 @@ export async function connectDeaf(url: string, token: string, chatId: string) {
   socket.write(join)
   await joined
   return { socket: deafen(socket), join: () => socket.write(join) }
+}
+
+/** A polling client that begins to upgrade to a WebSocket, is answered, and says no more. */
+export async function upgradeHalfway(url: string, token: string): Promise<Socket> {
+  const polling = `${url}/socket.io/?EIO=4&transport=polling`
+  const opened = await (await fetch(polling)).text()
+  const { sid } = JSON.parse(opened.slice(1)) as { sid: string }
+  const session = `${polling}&sid=${sid}`
+  await fetch(session, { method: 'POST', body: `40${JSON.stringify({ token })}` })
+  await (await fetch(session)).text()
+  const socket = await open(url)
+  const upgraded = receive(socket, '101 Switching Protocols')
+  socket.write(upgradeRequest(url, sid))
+  await upgraded
+  const answered = receive(socket, '3probe')
+  socket.write(frame('2probe'))
+  await answered
+  return deafen(socket)
 }

@@ -1,5 +1,6 @@
+import { once } from 'node:events'
 import { request } from 'node:http'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 
 interface RawAnswer {
   status: number
@@ -49,4 +50,14 @@ export function sendBytes(url: string, bytes: string): Promise<string> {
     socket.on('close', () => resolve(Buffer.concat(chunks).toString()))
     socket.setTimeout(10_000, () => socket.destroy(new Error('no answer within 10 s')))
   })
+}
+
+/** A connection that has sent these bytes, and sends no more. */
+export async function sendPart(url: string, bytes: string): Promise<Socket> {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  // Being cut off is what such a client expects.
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  socket.write(bytes)
+  return socket
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
 const entry = join(import.meta.dirname, '../../src/server.js')
-const startMs = 20_000
+const startMs = 60_000
 
 export interface ServerProcess {
   url: string

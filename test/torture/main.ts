@@ -12,6 +12,7 @@ import { modelFaults } from './model-faults.js'
 import { races } from './races.js'
 import { rollingRestarts } from './rolling-restarts.js'
 import { overOwnDatabase, overShakyServices } from './shaky-services.js'
+import { terminations } from './terminations.js'
 import { figuresLine, Trial } from './trial.js'
 
 /** Each program, how often it is done when the command line says nothing of it, and over what. */
@@ -20,6 +21,7 @@ const programs = {
   disconnects: { program: disconnects, byDefault: 2000, over: overShakyServices },
   races: { program: races, byDefault: 500, over: overShakyServices },
   faults: { program: modelFaults, byDefault: 500, over: overOwnDatabase },
+  terminations: { program: terminations, byDefault: 50, over: overOwnDatabase },
   restarts: { program: rollingRestarts, byDefault: 30, over: overOwnDatabase },
 }
 type Name = keyof typeof programs
@@ -29,7 +31,7 @@ const help = `npm run torture -- [options]
 
 ${names.map((name) => `  ${`--${name} N`.padEnd(18)}by default ${programs[name].byDefault}`).join('\n')}
   --services        over MongoDB and Redis, which fail at random moments meanwhile (not under
-                    faults and restarts); they are started, unless MONGODB_URI and REDIS_URL name them
+                    faults, terminations and restarts); they are started, unless MONGODB_URI and REDIS_URL name them
   --seed S          repeats the random choices of a run
   --help
 
@@ -51,6 +53,7 @@ function commandLine() {
         disconnects: number,
         races: number,
         faults: number,
+        terminations: number,
         restarts: number,
         services: flag,
         seed: number,

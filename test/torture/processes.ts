@@ -130,10 +130,15 @@ export class MortalServer {
     return performance.now() - this.#asleepMs()
   }
 
-  /** Ends it as an operator does, when every reply has ended, and looks at what it leaves. */
-  async end(): Promise<void> {
+  /** Ends it as an operator does, whatever it is doing. */
+  async terminate(): Promise<void> {
     const status = await this.#end('SIGTERM')
     this.trial.check(status === 0, 'the server did not end well', { status })
+  }
+
+  /** Ends it when every reply has ended, and checks what it leaves. */
+  async end(): Promise<void> {
+    await this.terminate()
     const file = join(this.settings.DATA_DIR ?? '', 'chat.db')
     if (existsSync(file)) this.#verifyFile(file)
   }

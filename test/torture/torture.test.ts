@@ -8,6 +8,7 @@ import { modelFaults } from './model-faults.js'
 import { scenarios } from './race-scenarios.js'
 import { races } from './races.js'
 import { overShakyServices } from './shaky-services.js'
+import { terminations } from './terminations.js'
 import { figuresLine, Trial } from './trial.js'
 
 const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9))
@@ -21,6 +22,7 @@ for (const [program, count] of [
   [disconnects, 200],
   [races, 3 * scenarios.length],
   [modelFaults, 25],
+  [terminations, 6],
 ] as const) {
   t.test(`${program.name}: ${count} of them, and nothing is wrong`, async (t) => {
     const figures = await Trial.run(program, count, seed, settings)
@@ -52,7 +54,15 @@ t.test(
     const run = (...args: string[]) =>
       promisify(execFile)(process.execPath, [join(import.meta.dirname, 'main.js'), ...args])
     const { stdout } = await run('--help')
-    for (const name of ['kills', 'disconnects', 'races', 'faults', 'restarts', 'seed']) {
+    for (const name of [
+      'kills',
+      'disconnects',
+      'races',
+      'faults',
+      'terminations',
+      'restarts',
+      'seed',
+    ]) {
       t.match(stdout, `--${name} `)
     }
     t.match(stdout, '--services ')
