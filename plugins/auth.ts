@@ -24,7 +24,7 @@ declare module 'fastify' {
 /** Accounts, sessions, and the hook that asks for a token. */
 export default fp(
   async (fastify) => {
-    const { config, store, cache, jwtSecret } = fastify
+    const { config, store, cache, jwtSecret, log } = fastify
 
     await fastify.register(fastifyJwt, {
       secret: jwtSecret,
@@ -45,6 +45,7 @@ export default fp(
       }),
       passwords: await createPasswords(config.NODE_ENV === 'test' ? 4 : 12),
       maxLoginFailures: config.RATE_LIMIT_LOGIN_FAILURES,
+      log,
     })
     fastify.decorate('sessions', sessions)
 

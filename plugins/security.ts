@@ -19,6 +19,10 @@ declare module 'fastify' {
     /** A hook that counts attempts with credentials by address. @throws AppError RATE_LIMITED. */
     limitCredentials(request: FastifyRequest): Promise<void>
   }
+  interface FastifyRequest {
+    /** The client's network: the subject of limits by address. */
+    readonly network: string
+  }
 }
 
 const minuteMs = 60_000
@@ -60,8 +64,14 @@ export default fp(
       done(allowed ? undefined : new AppError('ORIGIN_REFUSED'))
     })
 
+    fastify.decorateRequest('network', {
+      getter() {
+        return clientNetwork(this.ip)
+      },
+    })
     fastify.decorate('limitCredentials', async (request: FastifyRequest) => {
-      const key = limitKey('credentials', clientNetwork(request.ip))
+      if (!Number.isFinite(config.RATE_LIMIT_CREDENTIALS_PER_MINUTE)) return
+      const key = limitKey('credentials', request.network)
       const { count, resetMs } = await cache.hit(key, minuteMs)
       if (count <= config.RATE_LIMIT_CREDENTIALS_PER_MINUTE) return
       throw new AppError('RATE_LIMITED', { retryAfter: Math.max(1, Math.ceil(resetMs / 1000)) })

@@ -87,6 +87,9 @@ const boolean = (value: string) => {
   return value === 'true'
 }
 
+/** A limit of use: 0 turns it off. */
+const limit = (value: string) => integer(0, 1_000_000)(value) || Number.POSITIVE_INFINITY
+
 const setting = <T>(fallback: string, parse: (text: string) => T): Setting<T> => ({
   fallback,
   parse,
@@ -132,9 +135,9 @@ export const settings = {
   LEASE_MS: setting('5000', integer(200, 600_000)),
   SHUTDOWN_GRACE_MS: setting('10000', integer(100, 600_000)),
   START_TIMEOUT_MS: setting('15000', integer(100, 600_000)),
-  RATE_LIMIT_LOGIN_FAILURES: setting('10', integer(1, 1_000_000)),
-  RATE_LIMIT_CREDENTIALS_PER_MINUTE: setting('600', integer(1, 1_000_000)),
-  RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: setting('200', integer(1, 1_000_000)),
+  RATE_LIMIT_LOGIN_FAILURES: setting('10', limit),
+  RATE_LIMIT_CREDENTIALS_PER_MINUTE: setting('120', limit),
+  RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: setting('200', limit),
 }
 
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }

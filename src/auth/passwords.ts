@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import bcrypt from 'bcrypt'
-import pLimit from 'p-limit'
 import { AppError } from '../errors.js'
+import { FairLines } from './fair-lines.js'
 
 /** bcrypt reads no further. */
 const maxBytes = 72
+const minLength = 8
 /** All of `fs` and `dns` share four threads with bcrypt. */
 const hashesAtOnce = 2
 const maxWaiting = 250
@@ -12,36 +13,65 @@ const maxWaiting = 250
 export type Passwords = Awaited<ReturnType<typeof createPasswords>>
 
 /**
- * Hashing and checking of passwords, few at once.
+ * A password in the form in which it is compared, so that each keyboard's way of writing it is the
+ * same password: RFC 8265's OpaqueString. Undefined for one that the profile refuses: an empty one,
+ * or one with a control character.
+ */
+function opaqueString(password: string): string | undefined {
+  const prepared = password.replace(/\p{Zs}/gu, ' ').normalize('NFC')
+  return prepared === '' || /\p{Cc}/u.test(prepared) ? undefined : prepared
+}
+
+/**
+ * Hashes and checks passwords, few at once. The networks that ask are served in turn, so that many
+ * attempts of one delay another's by one hash.
  * @param cost bcrypt's: 12 takes a quarter of a second.
  */
 export async function createPasswords(cost: number) {
-  const limit = pLimit(hashesAtOnce)
+  const lines = new FairLines({ atOnce: hashesAtOnce, maxWaiting })
   const dummyHash = await bcrypt.hash(randomBytes(16).toString('hex'), cost)
 
-  async function inLine<T>(work: () => Promise<T>): Promise<T> {
-    if (limit.pendingCount >= maxWaiting) throw new AppError('TOO_BUSY', { retryAfter: 5 })
-    return limit(work)
-  }
-
   return {
-    /** @throws AppError PASSWORD_TOO_LONG. */
-    assertUsable(password: string): void {
-      if (Buffer.byteLength(password) > maxBytes) throw new AppError('PASSWORD_TOO_LONG')
+    /**
+     * The form in which a new password is hashed.
+     * @throws AppError VALIDATION_FAILED, PASSWORD_TOO_LONG.
+     */
+    prepare(password: string): string {
+      const prepared = opaqueString(password)
+      if (prepared === undefined) {
+        throw new AppError('VALIDATION_FAILED', {
+          message: 'body/password must not have control characters',
+        })
+      }
+      // Composing makes it shorter than what the schema saw.
+      if (prepared.length < minLength) {
+        throw new AppError('VALIDATION_FAILED', {
+          message: `body/password must have at least ${minLength} characters`,
+        })
+      }
+      if (Buffer.byteLength(prepared) > maxBytes) throw new AppError('PASSWORD_TOO_LONG')
+      return prepared
     },
 
-    /** @throws AppError TOO_BUSY when too many wait already. */
-    async hash(password: string): Promise<string> {
-      return inLine(() => bcrypt.hash(password, cost))
+    /**
+     * @param password as `prepare` gives it.
+     * @throws AppError TOO_BUSY when too many wait already.
+     */
+    async hash(password: string, network: string): Promise<string> {
+      return lines.run(network, () => bcrypt.hash(password, cost))
     },
 
     /**
      * Takes as long without a hash, for an account that does not exist.
      * @throws AppError TOO_BUSY when too many wait already.
      */
-    async verify(password: string, hash: string | undefined): Promise<boolean> {
-      const matches = await inLine(() => bcrypt.compare(password, hash ?? dummyHash))
-      return matches && hash !== undefined && Buffer.byteLength(password) <= maxBytes
+    async verify(password: string, hash: string | undefined, network: string): Promise<boolean> {
+      const prepared = opaqueString(password)
+      const matches = await lines.run(network, () =>
+        bcrypt.compare(prepared ?? '', hash ?? dummyHash),
+      )
+      if (prepared === undefined || hash === undefined) return false
+      return matches && Buffer.byteLength(prepared) <= maxBytes
     },
   }
 }

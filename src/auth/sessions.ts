@@ -4,9 +4,10 @@ import { sessionsChannel } from '../cache/keys.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
 import { oneAtATime } from '../one-at-a-time.js'
+import { loginKey } from '../stores/login-key.js'
 import type { SessionRow, Store, UserRow } from '../stores/store.js'
 import { createLiveSessions } from './live-sessions.js'
-import { createLockout } from './lockout.js'
+import { createLockout, type Log } from './lockout.js'
 import type { Passwords } from './passwords.js'
 import type { Access, Tokens } from './tokens.js'
 
@@ -19,8 +20,9 @@ interface SessionsOptions {
   cache: Cache
   tokens: Tokens
   passwords: Passwords
-  /** After so many failed logins in five minutes an account takes no more. */
+  /** After so many failed logins in five minutes a network is refused an account. */
   maxLoginFailures: number
+  log: Log
   /** The clock, in milliseconds since 1970. */
   now?: () => number
 }
@@ -29,9 +31,9 @@ export type Sessions = Awaited<ReturnType<typeof createSessions>>
 
 /** Accounts and their sessions. Only the store decides whether a session is there. */
 export async function createSessions(options: SessionsOptions) {
-  const { store, cache, tokens, passwords, maxLoginFailures, now = Date.now } = options
+  const { store, cache, tokens, passwords, maxLoginFailures, log, now = Date.now } = options
   const live = createLiveSessions(store, now)
-  const lockout = createLockout(cache, maxLoginFailures)
+  const lockout = createLockout(cache, maxLoginFailures, log)
   const registering = oneAtATime()
   const listeners = new Set<(sessionId: string) => void>()
 
@@ -58,21 +60,21 @@ export async function createSessions(options: SessionsOptions) {
     await cache.publish(sessionsChannel, sessionId)
   }
 
-  /** Counts a wrong password towards the account's lockout. */
+  /** @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY. */
   async function checkPassword(
     password: string,
     user: UserRow | undefined,
-    account: string,
+    name: string,
+    network: string,
   ): Promise<UserRow> {
-    await lockout.check(account)
-    const isRight = await passwords.verify(password, user?.passwordHash)
+    const attempt = { name, userId: user?.id, network }
+    await lockout.check(attempt)
+    const isRight = await passwords.verify(password, user?.passwordHash, network)
     if (!user || !isRight) {
-      await lockout.fail(account)
+      await lockout.fail(attempt)
       throw new AppError('BAD_CREDENTIALS')
     }
-    // Guesses that ran alongside may have used up the account's failures.
-    await lockout.check(account)
-    await lockout.reset(account)
+    await lockout.succeed({ ...attempt, userId: user.id })
     return user
   }
 
@@ -94,9 +96,12 @@ export async function createSessions(options: SessionsOptions) {
   }
 
   return {
-    /** @throws AppError USER_TAKEN, PASSWORD_TOO_LONG, TOO_BUSY. */
-    async register({ username, email, password }: RegisterInput): Promise<SignedIn> {
-      passwords.assertUsable(password)
+    /** @throws AppError USER_TAKEN, VALIDATION_FAILED, PASSWORD_TOO_LONG, TOO_BUSY. */
+    async register(
+      { username, email, ...input }: RegisterInput,
+      network: string,
+    ): Promise<SignedIn> {
+      const password = passwords.prepare(input.password)
       const names = [`u:${username.toLowerCase()}`, `e:${email.toLowerCase()}`]
       // Equal registrations wait for the first, so that only it pays for a hash.
       const user = await registering(names, async () => {
@@ -105,28 +110,30 @@ export async function createSessions(options: SessionsOptions) {
           store.findUserByLogin({ email }),
         ])
         if (byUsername ?? byEmail) throw new AppError('USER_TAKEN')
-        const passwordHash = await passwords.hash(password)
+        const passwordHash = await passwords.hash(password, network)
         const created = { id: newId(), username, email, passwordHash, createdAt: new Date(now()) }
         await store.createUser(created)
         return created
       })
+      await lockout.remember(user.id, network)
       return signIn(user)
     },
 
     /** @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY. */
-    async login({ email, username, password }: LoginInput): Promise<SignedIn> {
+    async login({ email, username, password }: LoginInput, network: string): Promise<SignedIn> {
       const login = readLogin(email, username)
       const user = await store.findUserByLogin(login)
-      const account = user?.id ?? Object.values(login).join().toLowerCase()
-      return signIn(await checkPassword(password, user, account))
+      const name =
+        'email' in login ? `email ${loginKey(login.email)}` : `username ${loginKey(login.username)}`
+      return signIn(await checkPassword(password, user, name, network))
     },
 
     /**
      * Sees that a user knows the password, as a login does.
      * @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY.
      */
-    async confirm(userId: string, password: string): Promise<void> {
-      await checkPassword(password, await store.findUser(userId), userId)
+    async confirm(userId: string, password: string, network: string): Promise<void> {
+      await checkPassword(password, await store.findUser(userId), `id ${userId}`, network)
     },
 
     /** @throws AppError BAD_REFRESH_TOKEN; a token spent too long ago also ends its session. */

@@ -26,6 +26,12 @@ export const chatPageKey = (userId: string, chatId: string, limit: number) => ({
 /** A rate limit's counter; it lives as long as its window. */
 export const limitKey = (limit: string, subject: string) => `${prefix}:limit:${limit}:${subject}`
 
+/** That a network has logged in to an account. */
+export const knownNetworkKey = (userId: string, network: string) => ({
+  key: `${prefix}:known-network:${userId}:${network}`,
+  ttlMs: 30 * 24 * 60 * minute,
+})
+
 /** News of sessions that ended, to close what they hold open. */
 export const sessionsChannel = `${prefix}:sessions-ended`
 

@@ -29,8 +29,8 @@ export class Accounts {
    * Removes the account with its sessions, chats and messages, after all that runs is stopped.
    * @throws AppError as Sessions.confirm, for a wrong password.
    */
-  async delete(userId: string, password: string): Promise<void> {
-    await this.sessions.confirm(userId, password)
+  async delete(userId: string, password: string, network: string): Promise<void> {
+    await this.sessions.confirm(userId, password, network)
     await this.logoutEverywhere(userId)
     await this.store.deleteUser(userId)
     await forget(this.cache, chatsState(userId))

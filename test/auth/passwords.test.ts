@@ -3,33 +3,72 @@ import t from 'tap'
 import { createPasswords } from '../../src/auth/passwords.js'
 import { AppError } from '../../src/errors.js'
 
+/** A client's network. */
+const home = '192.0.2.1'
+
 t.test('a password is verified by its own hash alone', async (t) => {
   const passwords = await createPasswords(4)
-  const hash = await passwords.hash('correct horse')
-  t.equal(await passwords.verify('correct horse', hash), true)
-  t.equal(await passwords.verify('correct horsf', hash), false)
-  t.equal(await passwords.verify('correct horse', undefined), false)
+  const hash = await passwords.hash('correct horse', home)
+  t.equal(await passwords.verify('correct horse', hash, home), true)
+  t.equal(await passwords.verify('correct horsf', hash, home), false)
+  t.equal(await passwords.verify('correct horse', undefined, home), false)
 })
+
+t.test('a password is the same in every Unicode form, and with any space', async (t) => {
+  const passwords = await createPasswords(4)
+  const composed = 'na\u00efve \u{1F40E} caf\u00e9'
+  const hash = await passwords.hash(passwords.prepare(composed), home)
+  for (const written of [composed, composed.normalize('NFD'), composed.replace(' ', '\u00a0')]) {
+    t.equal(await passwords.verify(written, hash, home), true, encodeURIComponent(written))
+  }
+  t.equal(passwords.prepare(composed.normalize('NFD').replace(' ', '\u3000')), composed)
+  for (const other of ['NA\u00cfVE \u{1F40E} CAF\u00c9', 'naive \u{1F40E} cafe', `${composed} `]) {
+    t.equal(await passwords.verify(other, hash, home), false, other)
+  }
+})
+
+t.test(
+  'a password with a control character is refused when new, and wrong otherwise',
+  async (t) => {
+    const passwords = await createPasswords(4)
+    for (const bad of [
+      'correct\thorse',
+      'correct horse\n',
+      'correct\u0085horse',
+      'correct\u0000horse',
+    ]) {
+      t.throws(() => passwords.prepare(bad), { code: 'VALIDATION_FAILED' })
+      const hash = await passwords.hash(bad, home)
+      t.equal(await passwords.verify(bad, hash, home), false)
+    }
+    t.equal(await passwords.verify('', undefined, home), false)
+    t.throws(
+      () => passwords.prepare('e\u0301'.repeat(4)),
+      { code: 'VALIDATION_FAILED' },
+      '4 letters',
+    )
+  },
+)
 
 t.test('a password over 72 bytes of UTF-8 is refused, for bcrypt reads no further', async (t) => {
   const passwords = await createPasswords(4)
   const longest = 'é'.repeat(36)
-  passwords.assertUsable(longest)
-  t.throws(() => passwords.assertUsable(`${longest}!`), { code: 'PASSWORD_TOO_LONG' })
-  t.throws(() => passwords.assertUsable('😀'.repeat(19)), { code: 'PASSWORD_TOO_LONG' })
-  const hash = await passwords.hash(longest)
-  t.equal(await passwords.verify(longest, hash), true)
-  t.equal(await passwords.verify(`${longest}!`, hash), false, 'the same first 72 bytes')
+  t.equal(passwords.prepare(longest), longest)
+  t.throws(() => passwords.prepare(`${longest}!`), { code: 'PASSWORD_TOO_LONG' })
+  t.throws(() => passwords.prepare('😀'.repeat(19)), { code: 'PASSWORD_TOO_LONG' })
+  const hash = await passwords.hash(longest, home)
+  t.equal(await passwords.verify(longest, hash, home), true)
+  t.equal(await passwords.verify(`${longest}!`, hash, home), false, 'the same first 72 bytes')
 })
 
 t.test('an unknown account takes as long as a wrong password', async (t) => {
   const passwords = await createPasswords(10)
-  const hash = await passwords.hash('correct horse')
+  const hash = await passwords.hash('correct horse', home)
   const time = async (known: string | undefined) => {
     const times: number[] = []
     for (let i = 0; i < 5; i++) {
       const began = performance.now()
-      await passwords.verify('wrong horse', known)
+      await passwords.verify('wrong horse', known, home)
       times.push(performance.now() - began)
     }
     return Math.min(...times)
@@ -46,7 +85,7 @@ t.test('many hashes leave threads to the file system', async (t) => {
   const passwords = await createPasswords(9)
   let hashed = 0
   const hashes = Array.from({ length: 16 }, async () => {
-    await passwords.hash('correct horse')
+    await passwords.hash('correct horse', home)
     hashed++
   })
   await stat('.')
@@ -57,7 +96,7 @@ t.test('many hashes leave threads to the file system', async (t) => {
 t.test('200 may wait, and the line ends', async (t) => {
   const passwords = await createPasswords(4)
   const results = await Promise.allSettled(
-    Array.from({ length: 400 }, () => passwords.hash('correct horse')),
+    Array.from({ length: 400 }, () => passwords.hash('correct horse', home)),
   )
   const hashed = results.filter(({ status }) => status === 'fulfilled').length
   t.ok(hashed >= 202 && hashed < 400, `${hashed} hashed`)
@@ -68,5 +107,29 @@ t.test('200 may wait, and the line ends', async (t) => {
       break
     }
   }
-  t.type(await passwords.hash('correct horse'), 'string', 'room again')
+  t.type(await passwords.hash('correct horse', home), 'string', 'room again')
+})
+
+t.test('a network with many attempts delays another by one of them', async (t) => {
+  const passwords = await createPasswords(4)
+  const ended: string[] = []
+  const attempt = (network: string) =>
+    passwords.verify('wrong horse', undefined, network).then(() => ended.push(network))
+  const many = Array.from({ length: 250 }, () => attempt('198.51.100.1'))
+  await attempt(home)
+  const before = ended.indexOf(home)
+  t.ok(before <= 4, `${before} of the other's were served before`)
+  await Promise.all(many)
+})
+
+t.test('when all places are taken, the network with the most gives one up', async (t) => {
+  const passwords = await createPasswords(4)
+  const attempt = (network: string) => passwords.verify('wrong horse', undefined, network)
+  const many = Array.from({ length: 270 }, () => attempt('198.51.100.1'))
+  const others = Array.from({ length: 20 }, (_, n) => attempt(`203.0.113.${n}`))
+  const settled = Promise.allSettled(many)
+  t.strictSame(await Promise.all(others), Array(20).fill(false))
+  const refused = (await settled).filter(({ status }) => status === 'rejected')
+  t.equal(refused.length, 270 - 252 + 20)
+  for (const result of refused) t.match(result, { reason: { code: 'TOO_BUSY', retryAfter: 5 } })
 })

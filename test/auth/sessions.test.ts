@@ -12,6 +12,8 @@ import type { Store } from '../../src/stores/store.js'
 const secret = 'a secret of the tests, of 32 bytes and more'
 const password = 'correct horse'
 const dayMs = 86_400_000
+/** A client's network. */
+const home = '192.0.2.1'
 
 const jwt = await (async () => {
   const fastify = Fastify()
@@ -39,19 +41,24 @@ async function setUp(t: Test) {
   }
   t.teardown(() => store.close())
   const cache = createMemoryCache({ now })
-  const server = (shared: Cache = cache) =>
-    createSessions({ store, cache: shared, tokens, passwords, maxLoginFailures: 3, now })
+  const logged: Record<string, unknown>[] = []
+  const keep = (fields: object) => void logged.push({ ...fields })
+  const log = { info: keep, warn: keep }
+  const server = (options: { cache?: Cache; maxLoginFailures?: number } = {}) =>
+    createSessions({ store, cache, tokens, passwords, maxLoginFailures: 3, log, now, ...options })
   const sessions = await server()
   return {
     sessions,
     store,
+    logged,
     /** Another server; with a cache of its own the news between them are lost. */
     server,
     pass: (ms: number) => {
       time += ms
     },
     looks: () => looks,
-    register: () => sessions.register({ username: 'Ada', email: 'Ada@example.org', password }),
+    register: () =>
+      sessions.register({ username: 'Ada', email: 'Ada@example.org', password }, home),
   }
 }
 
@@ -169,7 +176,7 @@ t.test('a logout is known at once here and on every server that hears of it', as
 t.test('a logout whose news were lost is known within a second', async (t) => {
   const { sessions, register, server, pass } = await setUp(t)
   const { token } = await register()
-  const other = await server(createMemoryCache())
+  const other = await server({ cache: createMemoryCache() })
   const { sessionId } = await other.authenticate(token)
   await sessions.logout(sessionId)
   pass(1000)
@@ -186,31 +193,118 @@ t.test('a store that fails is asked again by the next', async (t) => {
   t.match(await sessions.authenticate(token), { userId: String })
 })
 
-t.test('failed logins are counted by account, and a success begins anew', async (t) => {
+t.test('a network that fails too often with a name is locked; a success begins anew', async (t) => {
   const { sessions, register, pass } = await setUp(t)
   await register()
-  const login = (candidate: string) => sessions.login({ username: 'ADA', password: candidate })
-  const byEmail = (candidate: string) =>
-    sessions.login({ email: 'ada@EXAMPLE.org', password: candidate })
+  const login = (candidate: string) =>
+    sessions.login({ username: 'ADA', password: candidate }, home)
 
   for (const _ of [1, 2]) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
-  t.match(await byEmail(password), { user: { username: 'Ada' } })
-  for (const _ of [1, 2]) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
-  await t.rejects(byEmail('wrong'), { code: 'BAD_CREDENTIALS' })
+  t.match(await login(password), { user: { username: 'Ada' } })
+  for (const _ of [1, 2, 3]) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
   pass(60_000)
-  await t.rejects(byEmail(password), { code: 'RATE_LIMITED', statusCode: 429, retryAfter: 240 })
-  await t.rejects(login(password), { code: 'RATE_LIMITED' }, 'by either name')
+  await t.rejects(login(password), { code: 'RATE_LIMITED', statusCode: 429, retryAfter: 240 })
   pass(240_000)
   t.match(await login(password), { user: { username: 'Ada' } })
 })
 
+t.test('a stranger who is locked locks nobody else out', async (t) => {
+  const { sessions, register } = await setUp(t)
+  await register()
+  const stranger = '198.51.100.1'
+  const wrong = () => sessions.login({ username: 'Ada', password: 'wrong' }, stranger)
+  for (const _ of [1, 2, 3]) await t.rejects(wrong(), { code: 'BAD_CREDENTIALS' })
+  await t.rejects(wrong(), { code: 'RATE_LIMITED' })
+  for (const network of [home, '203.0.113.9']) {
+    t.match(await sessions.login({ username: 'Ada', password }, network), { token: String })
+  }
+})
+
+t.test('no limit tells that a username and an email belong together', async (t) => {
+  const { sessions, register } = await setUp(t)
+  await register()
+  const outcome = (login: { username: string } | { email: string }, network: string) =>
+    sessions.login({ ...login, password: 'wrong' }, network).catch(({ code }) => code)
+  // Of each pair only the first is locked, with every way to write it; the accounts of the second
+  // pair do not exist.
+  for (const [username, emails] of [
+    ['ada', ['ada@example.org', '\uff21da@example.org', 'ADA@EXAMPLE.ORG']],
+    ['bob', ['bob@example.org', '\uff22ob@example.org', 'BOB@EXAMPLE.ORG']],
+  ] as const) {
+    for (const _ of [1, 2, 3]) t.equal(await outcome({ username }, home), 'BAD_CREDENTIALS')
+    t.equal(await outcome({ username }, home), 'RATE_LIMITED')
+    for (const email of emails) t.equal(await outcome({ email }, home), 'BAD_CREDENTIALS', email)
+    for (const email of emails) t.equal(await outcome({ email }, home), 'RATE_LIMITED', email)
+  }
+  // Nor does the slowing down of an account.
+  for (let n = 0; n < 100; n++) await outcome({ username: 'ada' }, `network ${n}`)
+  t.equal(await outcome({ username: 'ada' }, 'another'), 'RATE_LIMITED')
+  t.equal(await outcome({ email: 'ada@example.org' }, 'another'), 'BAD_CREDENTIALS')
+})
+
+t.test('100 failures in an hour slow guessing down, and no more', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  await register()
+  const login = (candidate: string, network: string) =>
+    sessions.login({ username: 'Ada', password: candidate }, network)
+  const guess = (n: number) =>
+    t.rejects(login('wrong', `network ${n}`), { code: 'BAD_CREDENTIALS' })
+  for (let n = 0; n < 99; n++) await guess(n)
+  t.match(await login(password, 'a hotel'), { token: String }, 'not before')
+  await guess(99)
+  for (let n = 100; n < 200; n++) {
+    await t.rejects(login('wrong', `network ${n}`), { code: 'RATE_LIMITED', retryAfter: 1 })
+  }
+  pass(30_000)
+  for (let n = 100; n < 200; n++) await guess(n)
+  await t.rejects(login(password, 'an airport'), { code: 'RATE_LIMITED', retryAfter: 30 })
+  pass(29_999)
+  await t.rejects(login(password, 'an airport'), { code: 'RATE_LIMITED', retryAfter: 1 })
+  pass(1)
+  t.match(await login(password, 'an airport'), { token: String }, 'a wait of at most 30 s')
+  t.match(await login(password, 'an airport'), { token: String }, 'which is known from then on')
+  t.match(await login(password, home), { token: String }, 'as where the account was registered')
+  pass(3_600_000)
+  t.match(await login(password, 'a train'), { token: String }, 'an hour later it is over')
+})
+
+t.test('a network is known for 30 days after its last login', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  await register()
+  const login = (candidate: string, network: string) =>
+    sessions.login({ username: 'Ada', password: candidate }, network)
+  const attack = async () => {
+    for (let n = 0; n < 100; n++) {
+      await login('wrong', `network ${n}`).catch(() => {})
+    }
+  }
+  pass(29 * dayMs)
+  await login(password, home)
+  pass(29 * dayMs)
+  await attack()
+  t.match(await login(password, home), { token: String })
+  pass(30 * dayMs + 1)
+  await attack()
+  await t.rejects(login(password, home), { code: 'RATE_LIMITED' })
+})
+
 t.test('an unknown account is locked just the same', async (t) => {
   const { sessions } = await setUp(t)
-  const login = (username: string) => sessions.login({ username, password })
+  const login = (username: string) => sessions.login({ username, password }, home)
   for (const name of ['nobody', 'NOBODY', 'Nobody']) {
     await t.rejects(login(name), { code: 'BAD_CREDENTIALS' })
   }
   await t.rejects(login('nobody'), { code: 'RATE_LIMITED' })
+})
+
+t.test('with its limit off, no number of failed logins locks or slows', async (t) => {
+  const { register, server } = await setUp(t)
+  await register()
+  const sessions = await server({ maxLoginFailures: Number.POSITIVE_INFINITY })
+  const login = (candidate: string) =>
+    sessions.login({ username: 'Ada', password: candidate }, 'elsewhere')
+  for (let n = 0; n < 120; n++) await t.rejects(login('wrong'), { code: 'BAD_CREDENTIALS' })
+  t.match(await login(password), { token: String })
 })
 
 t.test('guesses at once get no further than guesses one by one', async (t) => {
@@ -218,7 +312,7 @@ t.test('guesses at once get no further than guesses one by one', async (t) => {
   await register()
   const guesses = [...Array.from({ length: 30 }, (_, i) => `wrong ${i}`), password]
   const results = await Promise.allSettled(
-    guesses.map((guess) => sessions.login({ username: 'Ada', password: guess })),
+    guesses.map((guess) => sessions.login({ username: 'Ada', password: guess }, home)),
   )
   t.equal(results.filter(({ status }) => status === 'fulfilled').length, 0)
 })
@@ -226,18 +320,40 @@ t.test('guesses at once get no further than guesses one by one', async (t) => {
 t.test('many right logins at once are all let in', async (t) => {
   const { sessions, register } = await setUp(t)
   await register()
-  const logins = Array.from({ length: 30 }, () => sessions.login({ username: 'Ada', password }))
+  const logins = Array.from({ length: 30 }, () =>
+    sessions.login({ username: 'Ada', password }, home),
+  )
   const tokens = (await Promise.all(logins)).map(({ token }) => token)
   t.equal(new Set(tokens).size, 30)
+})
+
+t.test('a failed login, a lockout and a slowing down are events in the log', async (t) => {
+  const { sessions, register, logged } = await setUp(t)
+  const { user } = await register()
+  const secret = 'canary-password'
+  const attempt = (name: string, network: string) =>
+    sessions.login({ username: name, password: secret }, network).catch(() => {})
+  await attempt('nobody-canary', home)
+  for (let n = 0; n < 4; n++) await attempt('Ada', home)
+  for (let n = 0; n < 100; n++) await attempt('Ada', `network ${n}`)
+  const of = (event: string) => logged.filter((line) => line.event === event)
+  t.equal(of('login-failed').length, 1 + 3 + 97)
+  t.match(of('login-failed').slice(0, 2), [
+    { event: 'login-failed', userId: undefined, network: home },
+    { event: 'login-failed', userId: user.id, network: home },
+  ])
+  t.match(of('login-locked'), [{ userId: user.id, network: home, seconds: 300 }])
+  t.match(of('login-slowed'), [{ userId: user.id }])
+  t.notMatch(JSON.stringify(logged), /canary/)
 })
 
 t.test('of two registrations that share one name at most one is there', async (t) => {
   const { sessions } = await setUp(t)
   const results = await Promise.allSettled([
-    sessions.register({ username: 'Bob', email: 'bob@example.org', password }),
-    sessions.register({ username: 'bob', email: 'other@example.org', password }),
-    sessions.register({ username: 'other', email: 'BOB@example.org', password }),
-    sessions.register({ username: 'Carol', email: 'carol@example.org', password }),
+    sessions.register({ username: 'Bob', email: 'bob@example.org', password }, home),
+    sessions.register({ username: 'bob', email: 'other@example.org', password }, home),
+    sessions.register({ username: 'other', email: 'BOB@example.org', password }, home),
+    sessions.register({ username: 'Carol', email: 'carol@example.org', password }, home),
   ])
   t.strictSame(
     results.map((result) =>

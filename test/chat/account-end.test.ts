@@ -93,18 +93,14 @@ t.test('deleting the account stops what runs and leaves nothing behind', async (
 })
 
 t.test('only who knows the password deletes the account, and guesses are counted', async (t) => {
-  const { url, user, call } = await startConversation(t, { RATE_LIMIT_LOGIN_FAILURES: '3' })
+  const { call } = await startConversation(t, { RATE_LIMIT_LOGIN_FAILURES: '3' })
   const remove = (body?: object) => call<ApiError>('DELETE', '/api/auth/profile', body)
   t.equal((await remove()).status, 400)
   t.equal((await remove({})).status, 400)
   t.equal((await remove({ password: testPassword, sure: true })).status, 400)
-  for (const password of ['wrong', `${testPassword} `]) {
+  for (const password of ['wrong', `${testPassword} `, 'wrong again']) {
     t.match(await remove({ password }), { status: 401, body: { code: 'BAD_CREDENTIALS' } })
   }
-  const { username } = user.user
-  const login = (password: string) => api(url)('POST', '/api/auth/login', { username, password })
-  t.equal((await login('wrong')).status, 401, 'the third guess')
-  t.equal((await login(testPassword)).status, 429)
   const locked = await remove({ password: testPassword })
   t.match(locked, { status: 429, body: { code: 'RATE_LIMITED' } })
   t.equal((await call('GET', '/api/auth/profile')).status, 200, 'it is still there')

@@ -6,6 +6,7 @@ import type { ApiError } from '../../schemas/common.js'
 import { parseConfig } from '../../src/config.js'
 import { loggerOptions } from '../../src/logging.js'
 import { api, startApp } from '../services/app.js'
+import { send } from '../services/raw.js'
 
 const password = 'correct horse battery'
 const ada = { username: 'Ada.Lovelace', email: 'Ada@Example.org', password }
@@ -143,10 +144,71 @@ t.test('an unknown account and a wrong password are answered alike', async (t) =
     const headerNames = (headers?: Headers) => [...(headers?.keys() ?? [])].sort()
     t.strictSame(headerNames(known?.headers), headerNames(unknown?.headers))
   }
-  const locked = await call<ApiError>('POST', '/api/auth/login', { email: ada.email, password })
-  t.equal(locked.status, 429, 'by its email and the right password too')
+  const right = { username: ada.username, password }
+  const locked = await call<ApiError>('POST', '/api/auth/login', right)
+  t.match(locked, { status: 429, body: { code: 'RATE_LIMITED' } }, 'the right password too')
   const seconds = Number(locked.headers.get('retry-after'))
   t.ok(seconds > 290 && seconds <= 300, `Retry-After: ${seconds}`)
+})
+
+t.test('270 wrong logins at once from one address keep no other from logging in', async (t) => {
+  const { url, call } = await start(t, { RATE_LIMIT_LOGIN_FAILURES: '0' })
+  await call('POST', '/api/auth/register', ada)
+  const login = (candidate: string, from: string) =>
+    send(
+      url,
+      'POST',
+      '/api/auth/login',
+      { 'content-type': 'application/json' },
+      JSON.stringify({ username: ada.username, password: candidate }),
+      from,
+    )
+  const wrong = Array.from({ length: 270 }, (_, n) => login(`wrong ${n}`, '127.0.0.1'))
+  t.equal((await login(password, '127.0.0.2')).status, 200)
+  for (const { status } of await Promise.all(wrong)) t.ok(status === 401 || status === 503)
+})
+
+t.test('a stranger who guesses locks out neither the owner nor their networks', async (t) => {
+  const { url, call } = await start(t, { RATE_LIMIT_LOGIN_FAILURES: '3' })
+  const name = `Owner.${randomBytes(6).toString('hex')}`
+  const owner = { username: name, email: `${name}@example.org`, password }
+  await call('POST', '/api/auth/register', owner)
+  const login = async (candidate: string, from: string) => {
+    const body = JSON.stringify({ username: name, password: candidate })
+    const type = { 'content-type': 'application/json' }
+    return (await send(url, 'POST', '/api/auth/login', type, body, from)).status
+  }
+  for (const _ of [1, 2, 3]) t.equal(await login('wrong', '127.0.0.9'), 401)
+  t.equal(await login(password, '127.0.0.9'), 429)
+  t.equal(await login(password, '127.0.0.1'), 200)
+  t.equal(await login(password, '127.0.0.2'), 200, 'where nobody has logged in yet')
+})
+
+t.test('a password set in one Unicode form is right in another', async (t) => {
+  const { url, call } = await start(t)
+  const composed = 'd\u00e9j\u00e0 vu chez Zo\u00eb'
+  const forms = { composed, decomposed: composed.normalize('NFD') }
+  const accounts = Object.entries(forms).map(([username, written]) => ({
+    username,
+    email: `${username}@example.org`,
+    password: written,
+  }))
+  for (const account of accounts) {
+    const { username } = account
+    t.equal((await call('POST', '/api/auth/register', account)).status, 201)
+    let token = ''
+    for (const written of Object.values(forms)) {
+      const answer = await call<SignedIn>('POST', '/api/auth/login', {
+        username,
+        password: written,
+      })
+      t.equal(answer.status, 200, username)
+      token = answer.body.token
+    }
+    const other = account.password === composed ? forms.decomposed : composed
+    const deletion = await api(url, token)('DELETE', '/api/auth/profile', { password: other })
+    t.equal(deletion.status, 204, 'the account’s deletion takes it too')
+  }
 })
 
 t.test('a restart ends no session', async (t) => {

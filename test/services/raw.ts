@@ -8,18 +8,22 @@ interface RawAnswer {
   text: string
 }
 
-/** A request with exactly these headers and bytes, which `fetch` would not all send. */
+/**
+ * A request with exactly these headers and bytes, which `fetch` would not all send.
+ * @param from the client's address, such as 127.0.0.2, for what is limited by address.
+ */
 export function send(
   url: string,
   method: string,
   path: string,
   headers: Readonly<Record<string, string>> = {},
   body?: string | Uint8Array,
+  from?: string,
 ): Promise<RawAnswer> {
   const { hostname, port } = new URL(url)
   return new Promise((resolve, reject) => {
     const outgoing = request(
-      { hostname, port, method, path, headers, agent: false },
+      { hostname, port, method, path, headers, agent: false, localAddress: from },
       (response) => {
         const chunks: Buffer[] = []
         response.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -34,7 +38,7 @@ export function send(
       },
     )
     outgoing.on('error', reject)
-    outgoing.setTimeout(10_000, () => outgoing.destroy(new Error('no answer within 10 s')))
+    outgoing.setTimeout(30_000, () => outgoing.destroy(new Error('no answer within 30 s')))
     outgoing.end(body)
   })
 }

@@ -28,7 +28,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 201: SignedIn, ...errors(400, 403, 409, 413, 415, 429, 500, 503) },
       },
     },
-    async (request, reply) => reply.code(201).send(await sessions.register(request.body)),
+    async (request, reply) =>
+      reply.code(201).send(await sessions.register(request.body, request.network)),
   )
 
   fastify.post(
@@ -47,7 +48,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
       },
     },
-    (request) => sessions.login(request.body),
+    (request) => sessions.login(request.body, request.network),
   )
 
   fastify.post(
@@ -146,7 +147,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       },
     },
     async (request, reply) => {
-      await accounts.delete(request.session.userId, request.body.password)
+      await accounts.delete(request.session.userId, request.body.password, request.network)
       return reply.code(204).send(null)
     },
   )
