@@ -47,11 +47,13 @@ export default fp(
     const bytesOf = createEncoder()
 
     fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events) {
-      this.raw.setTimeout(patienceMs, () => this.raw.destroy())
       this.header('Content-Type', 'text/event-stream; charset=utf-8')
       this.header('Cache-Control', 'no-store')
       // nginx would hold the events back.
       this.header('X-Accel-Buffering', 'no')
+      // HEAD gets the headers of a stream that is never begun.
+      if (this.request.method === 'HEAD') return this.send(null)
+      this.raw.setTimeout(patienceMs, () => this.raw.destroy())
       return this.send(
         Readable.from(encode(events, bytesOf), { objectMode: false, highWaterMark: 0 }),
       )

@@ -36,7 +36,7 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     pluginTimeout: config.START_TIMEOUT_MS,
     trustProxy: config.TRUST_PROXY,
     genReqId: () => crypto.randomUUID(),
-    exposeHeadRoutes: false,
+    routerOptions: { ignoreTrailingSlash: true },
     // plugins/observability.ts logs one line a request.
     logController: new Fastify.LogController({
       disableRequestLogging: true,

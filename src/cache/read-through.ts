@@ -12,18 +12,18 @@ interface Kept extends Key {
 }
 
 interface Answer {
-  text: string
+  value: object
   /** Whether only who then calls `forget` can change it. */
   lasts: boolean
 }
 
-/** A longer answer, in bytes, is not kept: it would push out hundreds of others. */
+/** A longer answer, in bytes of JSON, is not kept: it would push out hundreds of others. */
 const maxKeptBytes = 256 * 1024
 
 /**
- * The cached answer, else what `read` resolves with, which is then cached. What is read before a
- * change, by whichever server, and cached after it bears the name of a state that is over, and is
- * not believed. The two keys need not lie on one node.
+ * The cached answer, else what `read` resolves with, which is then cached; as JSON. What is read
+ * before a change, by whichever server, and cached after it bears the name of a state that is over,
+ * and is not believed. The two keys need not lie on one node.
  */
 export async function readThrough(
   cache: Cache,
@@ -37,8 +37,8 @@ export async function readThrough(
   const state = known ?? newId()
   // Before it is read: a change from here on takes the name away.
   if (known === undefined) await cache.set(stateKey, state, stateTtlMs)
-  const { text, lasts } = await read()
-  const named = encode(state + text)
+  const { value, lasts } = await read()
+  const named = encode(state + JSON.stringify(value))
   if (lasts && named.length <= maxKeptBytes) await cache.set(key, named, ttlMs)
   return named.subarray(state.length)
 }

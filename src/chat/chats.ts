@@ -69,39 +69,34 @@ export class Chats {
   }
 
   /**
-   * One page as `write` puts it, newest activity first; the first is written once for all who ask.
+   * One page, newest activity first; the first page as JSON, which is cached.
    * @throws AppError BAD_CURSOR.
    */
-  async list(
-    userId: string,
-    { limit, cursor }: Page,
-    write: (page: ChatList) => string,
-  ): Promise<Buffer> {
-    const read = async () => ({
-      text: write(await this.#readList(userId, limit, cursor)),
+  async list(userId: string, { limit, cursor }: Page): Promise<ChatList | Buffer> {
+    const read = () => this.#readList(userId, limit, cursor)
+    if (cursor !== undefined) return read()
+    return readThrough(this.cache, chatListKey(userId, limit), async () => ({
+      value: await read(),
       lasts: true,
-    })
-    if (cursor !== undefined) return Buffer.from((await read()).text)
-    return readThrough(this.cache, chatListKey(userId, limit), read)
+    }))
   }
 
   /**
-   * A chat and a page of its messages as `write` puts it, the newest first to be had. That page is
-   * written once for all who ask, unless a reply on it has not ended.
+   * A chat and a page of its messages; the page of the newest as JSON, which is cached unless a
+   * reply on it has not ended.
    * @throws AppError CHAT_NOT_FOUND, BAD_CURSOR.
    */
   async read(
     userId: string,
     chatId: string,
     { limit, cursor }: Page,
-    write: (page: ChatWithMessages) => string,
-  ): Promise<Buffer> {
-    const read = async () => {
-      const page = await this.#readChat(userId, chatId, limit, cursor)
-      return { text: write(page), lasts: page.messages.every(hasEnded) }
-    }
-    if (cursor !== undefined) return Buffer.from((await read()).text)
-    return readThrough(this.cache, chatPageKey(userId, chatId, limit), read)
+  ): Promise<ChatWithMessages | Buffer> {
+    const read = () => this.#readChat(userId, chatId, limit, cursor)
+    if (cursor !== undefined) return read()
+    return readThrough(this.cache, chatPageKey(userId, chatId, limit), async () => {
+      const value = await read()
+      return { value, lasts: value.messages.every(hasEnded) }
+    })
   }
 
   /** @throws AppError CHAT_NOT_FOUND. */

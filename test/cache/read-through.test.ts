@@ -6,11 +6,13 @@ import { forget, readThrough } from '../../src/cache/read-through.js'
 import { newId } from '../../src/ids.js'
 import { openRedisCache } from '../services/redis-cache.js'
 
-const lasting = (text: string) => async () => ({ text, lasts: true })
+const lasting = (text: string) => async () => ({ value: { text }, lasts: true })
 
-/** What is answered, as text. */
-const readText = async (...asked: Parameters<typeof readThrough>) =>
-  (await readThrough(...asked)).toString()
+/** The text of what is answered. */
+const readText = async (...asked: Parameters<typeof readThrough>) => {
+  const page: { text: string } = JSON.parse(String(await readThrough(...asked)))
+  return page.text
+}
 
 const { REDIS_URL, REDIS_CLUSTER_URL } = process.env
 
@@ -42,7 +44,7 @@ async function contract(t: Test, a: Cache, b: Cache) {
       const kept = chatListKey(newId(), 20)
       let stored = 'old'
       if (before === 'something') {
-        await readText(a, kept, async () => ({ text: stored, lasts: true }))
+        await readText(a, kept, async () => ({ value: { text: stored }, lasts: true }))
         // Only the value's own life is over.
         await a.delete(kept.key)
       }
@@ -50,11 +52,14 @@ async function contract(t: Test, a: Cache, b: Cache) {
         const page = stored
         stored = 'new'
         await forget(b, kept.state)
-        return { text: page, lasts: true }
+        return { value: { text: page }, lasts: true }
       })
       t.equal(late, 'old')
       for (const cache of [a, b])
-        t.equal(await readText(cache, kept, async () => ({ text: stored, lasts: true })), 'new')
+        t.equal(
+          await readText(cache, kept, async () => ({ value: { text: stored }, lasts: true })),
+          'new',
+        )
     })
 
     await t.test(`nor when another has read the new one: ${before}`, async (t) => {
@@ -66,7 +71,7 @@ async function contract(t: Test, a: Cache, b: Cache) {
       await readText(a, kept, async () => {
         await forget(b, kept.state)
         await readText(b, kept, lasting('new'))
-        return { text: 'old', lasts: true }
+        return { value: { text: 'old' }, lasts: true }
       })
       t.equal(await readText(b, kept, lasting('new')), 'new')
     })

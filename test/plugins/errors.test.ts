@@ -1,4 +1,5 @@
 import { Writable } from 'node:stream'
+import { Type } from '@sinclair/typebox'
 import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
 import { parseConfig } from '../../src/config.js'
@@ -31,6 +32,18 @@ const { url } = await startApp(
       })
       app.get('/ending', async () => {
         throw new AppError('SHUTTING_DOWN', { retryAfter: 1 })
+      })
+      app.get('/not-text', async (_request, reply) => {
+        reply.type('text/plain')
+        return 1
+      })
+      const schema = { response: { 200: Type.Object({ wanted: Type.String() }) } }
+      app.get('/field-missing', { schema }, async () => ({}) as { wanted: string })
+      app.get('/big-number', async () => ({ n: 1n }))
+      app.get('/circle', async () => {
+        const circle: Record<string, unknown> = {}
+        circle.self = circle
+        return circle
       })
       app.get('/failed', async () => {
         throw new AppError('MODEL_CUT', { replyId: 'a'.repeat(24) })
@@ -80,6 +93,17 @@ t.test('what was not foreseen is 500 to the client, and whole in the log', async
   }
 })
 
+t.test('an answer that cannot be serialised is 500, and the server lives', async (t) => {
+  for (const path of ['/not-text', '/field-missing', '/big-number', '/circle']) {
+    for (const method of ['GET', 'HEAD']) {
+      const { status, body } = await ask(method, path)
+      t.equal(status, 500, `${method} ${path}`)
+      if (method === 'GET') t.equal(body.code, 'INTERNAL', path)
+    }
+  }
+  t.equal((await ask('GET', '/health/live')).status, 200, 'the server lives')
+})
+
 t.test('an error of ours is answered as it is', async (t) => {
   const busy = await ask('GET', '/busy')
   t.match(busy, { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
@@ -104,12 +128,12 @@ t.test('an error of ours is answered as it is', async (t) => {
 t.test('a known path with another method is 405 with Allow', async (t) => {
   const rows = [
     ['GET', '/api/auth/login', 'POST'],
-    ['PUT', '/api/ai/chats', 'GET, POST'],
-    ['POST', `/api/ai/chats/${'a'.repeat(24)}?x=1`, 'GET, PATCH, DELETE'],
-    ['OPTIONS', '/api/auth/profile', 'GET, DELETE'],
-    ['HEAD', '/api/auth/profile', 'GET, DELETE'],
-    ['TRACE', '/api/auth/profile', 'GET, DELETE'],
-    ['DELETE', '/health/live', 'GET'],
+    ['PUT', '/api/ai/chats', 'GET, HEAD, POST'],
+    ['POST', `/api/ai/chats/${'a'.repeat(24)}?x=1`, 'GET, HEAD, PATCH, DELETE'],
+    ['OPTIONS', '/api/auth/profile', 'GET, HEAD, DELETE'],
+    ['HEAD', '/api/auth/login', 'POST'],
+    ['TRACE', '/api/auth/profile', 'GET, HEAD, DELETE'],
+    ['DELETE', '/health/live', 'GET, HEAD'],
   ] as const
   for (const [method, path, allow] of rows) {
     const { status, headers, body } = await ask(method, path)

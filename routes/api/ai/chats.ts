@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import type { FastifyReply } from 'fastify'
 import { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../../schemas/chats.js'
 import { Closed, Cursor, errors, Id, Limit } from '../../../schemas/common.js'
 
@@ -38,8 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: ChatList, ...errors(400, 401, 500, 503) },
       },
     },
-    ({ session, query }, reply) =>
-      reply.sendWritten((write) => chats.list(session.userId, query, write)),
+    async ({ session, query }, reply) => sendPage(reply, await chats.list(session.userId, query)),
   )
 
   fastify.get(
@@ -55,10 +55,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: ChatWithMessages, ...errors(400, 401, 404, 500, 503) },
       },
     },
-    ({ session, params, query: { limit, before } }, reply) =>
-      reply.sendWritten((write) =>
-        chats.read(session.userId, params.chatId, { limit, cursor: before }, write),
-      ),
+    async ({ session, params, query: { limit, before } }, reply) =>
+      sendPage(reply, await chats.read(session.userId, params.chatId, { limit, cursor: before })),
   )
 
   fastify.patch(
@@ -97,3 +95,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
 }
 
 export default routes
+
+/** Answers with a page, which may be JSON already. */
+function sendPage(reply: FastifyReply, page: object): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send(page)
+}
