@@ -11,7 +11,7 @@ interface SentEvent {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whether the client wants server-sent events; JSON wins wherever it is accepted. */
+    /** Whether the client wants server-sent events: it names them, and does not name JSON. */
     wantsEvents(): boolean
   }
   interface FastifyReply {
@@ -33,7 +33,8 @@ export default fp(
     await fastify.register(accepts)
 
     fastify.decorateRequest('wantsEvents', function wantsEvents() {
-      return this.type(['application/json', 'text/event-stream']) === 'text/event-stream'
+      const named = [this.types()].flat().map((type) => String(type).toLowerCase())
+      return named.includes('text/event-stream') && !named.includes('application/json')
     })
 
     fastify.decorateReply('goneSignal', function goneSignal() {
@@ -51,8 +52,8 @@ export default fp(
       this.header('Cache-Control', 'no-store')
       // nginx would hold the events back.
       this.header('X-Accel-Buffering', 'no')
-      // HEAD gets the headers of a stream that is never begun.
-      if (this.request.method === 'HEAD') return this.send(null)
+      // HEAD gets the headers of a stream; the events are never asked for.
+      if (this.request.method === 'HEAD') return this.send(Readable.from([]))
       this.raw.setTimeout(patienceMs, () => this.raw.destroy())
       return this.send(
         Readable.from(encode(events, bytesOf), { objectMode: false, highWaterMark: 0 }),

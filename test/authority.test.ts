@@ -86,6 +86,8 @@ t.test('authority', async (t) => {
       for (const [name, token] of Object.entries(badTokens)) {
         const response = await call(token, chat.id, turn.reply.id)
         t.equal(response.status, 401, name)
+        // An answer to HEAD has no body.
+        if (route.method === 'HEAD') continue
         t.match(response.body, { statusCode: 401, code: /^(UNAUTHORIZED|TOKEN_EXPIRED)$/ })
       }
       if (!route.url.includes(':chatId')) return

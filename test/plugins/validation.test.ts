@@ -223,13 +223,16 @@ t.test('no route minds an absent, an empty or a null body', async (t) => {
   for (const { method, path, operationId, hasBody } of asked) {
     if (operationId === 'logoutUser') continue
     for (const [name, body] of bodies) {
-      if (method === 'GET' && body) continue
+      if ((method === 'GET' || method === 'HEAD') && body) continue
       // Of its own user, since a route may end the session or the account.
       const { headers: bearer } = await register(url)
       for (const headers of [bearer, { ...bearer, 'content-type': 'application/json' }]) {
         const { status } = await send(url, method, path, headers, body)
         t.ok(status < 500, `${method} ${path}, ${name} body: ${status}`)
-        if (hasBody) t.ok(status === 400 || status === 415, `${operationId}: ${status}`)
+        if (operationId === 'createChat' && !body) {
+          // An empty body that says it is JSON is none; with no type, one of no length is none.
+          t.equal(status, 201, `${operationId}, ${name} body`)
+        } else if (hasBody) t.ok(status === 400 || status === 415, `${operationId}: ${status}`)
       }
     }
   }

@@ -12,11 +12,16 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post(
     '/chats',
     {
+      // A chat needs nothing said of it.
+      preValidation: async (request) => {
+        if (request.body === undefined) request.body = {}
+      },
       schema: {
         operationId: 'createChat',
         tags: ['chats'],
         summary: 'Create a chat',
-        description: 'Without a title it takes the first words of its first message.',
+        description:
+          'Without a title it takes the first words of its first message. The body may be left out.',
         body: ChatInput,
         response: { 201: Chat, ...errors(400, 401, 404, 413, 415, 500, 502, 503, 504) },
       },
