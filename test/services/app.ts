@@ -60,6 +60,8 @@ export async function startApp(
     PORT: '0',
     HOST: '127.0.0.1',
     LOG_LEVEL: 'silent',
+    // The machine may be busy with other tests.
+    START_TIMEOUT_MS: '120000',
     ...wideLimits,
     ...outsideServices(dataDir),
     ...overrides,
