@@ -38,6 +38,7 @@ function removeUnused(
 /** The API's description, and a page of it that needs nothing from any other host. */
 export default fp(
   async (fastify) => {
+    if (!fastify.config.DOCS) return
     await fastify.register(swagger, {
       openapi: {
         openapi: '3.1.0',

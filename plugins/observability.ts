@@ -1,10 +1,15 @@
+import { hash, timingSafeEqual } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { isLoopback } from '../src/auth/client-network.js'
+import { AppError } from '../src/errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     metrics: Registry
+    /** A hook that lets in METRICS_TOKEN's bearer; without one, in production, this machine alone. */
+    guardMetrics(request: FastifyRequest): Promise<void>
     /** `closing` turns true once the server is on its way down. */
     lifecycle: { closing: boolean }
   }
@@ -42,6 +47,11 @@ export default fp(
     const lifecycle = { closing: false }
     fastify.decorate('metrics', metrics)
     fastify.decorate('lifecycle', lifecycle)
+    const { METRICS_TOKEN, NODE_ENV } = fastify.config
+    fastify.decorate('guardMetrics', async (request: FastifyRequest) => {
+      if (METRICS_TOKEN !== undefined) wantBearer(request, METRICS_TOKEN)
+      else if (NODE_ENV === 'production' && !isLocal(request)) throw new AppError('METRICS_REFUSED')
+    })
     fastify.addHook('preClose', async () => {
       lifecycle.closing = true
     })
@@ -59,6 +69,22 @@ export default fp(
   },
   { name: 'observability' },
 )
+
+/** @throws AppError UNAUTHORIZED. */
+function wantBearer({ headers }: FastifyRequest, token: string): void {
+  const given = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1] ?? ''
+  // Hashed, so that both have one length and the time tells nothing of how much was right.
+  if (timingSafeEqual(hash('sha256', given, 'buffer'), hash('sha256', token, 'buffer'))) return
+  throw new AppError('UNAUTHORIZED', {
+    message: 'Metrics want METRICS_TOKEN: Authorization: Bearer <token>.',
+  })
+}
+
+/** Whether a request comes from this machine and no proxy has passed it on. */
+function isLocal({ headers, socket }: FastifyRequest): boolean {
+  const isPassedOn = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
+  return !isPassedOn && isLoopback(socket.remoteAddress)
+}
 
 function logFinished(request: FastifyRequest, reply: FastifyReply): void {
   request.log.info(

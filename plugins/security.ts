@@ -4,23 +4,22 @@ import cors from '@fastify/cors'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import helmet from 'helmet'
-import { clientNetwork } from '../src/auth/client-network.js'
+import { clientNetworks, createTrust } from '../src/auth/client-network.js'
 import { createOrigins } from '../src/auth/origins.js'
 import { limitKey } from '../src/cache/keys.js'
 import { AppError } from '../src/errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /**
-     * Whether a page of `origin` may speak to this server, which the client calls `host`; without
-     * an origin it is no browser.
-     */
-    originAllowed(origin: string | undefined, host: string | undefined): boolean
+    /** The origins of the settings, whose pages may read answers. */
+    knownOrigins: readonly string[]
+    /** Whether the page that sends a request is let in. */
+    originAllowed(request: IncomingMessage): boolean
     /** A hook that counts attempts with credentials by address. @throws AppError RATE_LIMITED. */
     limitCredentials(request: FastifyRequest): Promise<void>
   }
   interface FastifyRequest {
-    /** The client's network: the subject of limits by address. */
+    /** The client's network, an IPv4 address or an IPv6 /64: the subject of limits by address. */
     readonly network: string
   }
 }
@@ -34,18 +33,29 @@ const preflightMaxAge = 600
 export default fp(
   async (fastify) => {
     const { config, cache } = fastify
-    const origins = createOrigins(config.FRONTEND_URL)
+    const known = [...config.FRONTEND_URL, ...(config.PUBLIC_URL ? [config.PUBLIC_URL] : [])]
+    const origins = createOrigins({
+      known,
+      allowLoopbackNames: config.NODE_ENV !== 'production',
+      trust: createTrust(config.TRUST_PROXY),
+    })
+    fastify.decorate('knownOrigins', known)
     fastify.decorate('originAllowed', origins.isAllowed)
 
     const everywhere = protection(config.NODE_ENV === 'production')
     fastify.addHook('onRequest', (request, reply, done) => {
-      reply.headers(everywhere).header('X-Request-Id', request.id)
+      // Of what the server answers only the documentation's files, which say so, may be kept.
+      reply
+        .headers(everywhere)
+        .header('X-Request-Id', request.id)
+        .header('Cache-Control', 'no-store')
       done()
     })
 
     await fastify.register(cors, {
-      // A page of the server's own needs no leave, and a foreign one gets none.
-      origin: (origin, decide) => decide(null, origin !== undefined && origins.isFrontend(origin)),
+      origin: (origin, decide) => decide(null, origin !== undefined && origins.isKnown(origin)),
+      // There are no cookies, but clients set `withCredentials` by habit.
+      credentials: true,
       methods: ['GET', 'POST', 'PATCH', 'DELETE'],
       allowedHeaders: [
         'Authorization',
@@ -60,25 +70,33 @@ export default fp(
 
     fastify.addHook('onRequest', (request, _reply, done) => {
       const reads = request.method === 'GET' || request.method === 'HEAD'
-      const allowed = reads || origins.isAllowed(request.headers.origin, request.host)
+      const allowed = reads || origins.isAllowed(request.raw)
       done(allowed ? undefined : new AppError('ORIGIN_REFUSED'))
     })
 
     fastify.decorateRequest('network', {
       getter() {
-        return clientNetwork(this.ip)
+        return networksOf(this)[0]?.network ?? 'unknown'
       },
     })
     fastify.decorate('limitCredentials', async (request: FastifyRequest) => {
-      if (!Number.isFinite(config.RATE_LIMIT_CREDENTIALS_PER_MINUTE)) return
-      const key = limitKey('credentials', request.network)
-      const { count, resetMs } = await cache.hit(key, minuteMs)
-      if (count <= config.RATE_LIMIT_CREDENTIALS_PER_MINUTE) return
-      throw new AppError('RATE_LIMITED', { retryAfter: Math.max(1, Math.ceil(resetMs / 1000)) })
+      const limit = config.RATE_LIMIT_CREDENTIALS_PER_MINUTE
+      if (!Number.isFinite(limit)) return
+      for (const { network, factor } of networksOf(request)) {
+        const { count, resetMs } = await cache.hit(limitKey('credentials', network), minuteMs)
+        if (count <= limit * factor) continue
+        throw new AppError('RATE_LIMITED', { retryAfter: Math.max(1, Math.ceil(resetMs / 1000)) })
+      }
     })
   },
   { name: 'security', dependencies: ['redis'] },
 )
+
+/** The networks that a client is counted in; the connection's own where a proxy names no address. */
+function networksOf({ ip, socket }: FastifyRequest) {
+  const networks = clientNetworks(ip)
+  return networks.length > 0 ? networks : clientNetworks(socket.remoteAddress ?? '')
+}
 
 /** The headers that protect a browser. They are the same on every answer, so they are made once. */
 function protection(isProduction: boolean): OutgoingHttpHeaders {

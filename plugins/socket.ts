@@ -50,12 +50,15 @@ export default fp(
       perMessageDeflate: false,
       maxHttpBufferSize: 1_000_000,
       connectTimeout: 10_000,
-      cors: { origin: config.FRONTEND_URL },
+      cors: { origin: [...fastify.knownOrigins], credentials: true },
       // CORS does not guard a WebSocket.
       allowRequest: (request, decide) => {
         if (fastify.lifecycle.closing) return decide('SHUTTING_DOWN', false)
-        const allowed = fastify.originAllowed(request.headers.origin, request.headers.host)
-        decide(allowed ? null : 'ORIGIN_REFUSED', allowed)
+        const allowed = fastify.originAllowed(request)
+        decide(
+          allowed ? null : `ORIGIN_REFUSED: ${new AppError('ORIGIN_REFUSED').message}`,
+          allowed,
+        )
       },
       preClose: (done) => {
         const graceMs = Math.min(closeGraceMs, config.SHUTDOWN_GRACE_MS / 4)

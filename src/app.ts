@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyHttpOptions } from 'fastify'
+import { createTrust } from './auth/client-network.js'
 import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
 
@@ -34,7 +35,7 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     requestTimeout: 30_000,
     keepAliveTimeout: 72_000,
     pluginTimeout: config.START_TIMEOUT_MS,
-    trustProxy: config.TRUST_PROXY,
+    trustProxy: createTrust(config.TRUST_PROXY),
     genReqId: () => crypto.randomUUID(),
     routerOptions: { ignoreTrailingSlash: true },
     // plugins/observability.ts logs one line a request.

@@ -62,14 +62,31 @@ const redis = (value: string) => {
   return value
 }
 
+const origin = (wanted: string) => (value: string) => {
+  const trimmed = value.trim()
+  if (!URL.canParse(trimmed) || !/^https?:/.test(trimmed)) throw new Error(`wants ${wanted}`)
+  return new URL(trimmed).origin
+}
+
 const origins = (value: string) =>
-  value.split(',').map((part) => {
-    const origin = part.trim()
-    if (!URL.canParse(origin) || !/^https?:/.test(origin)) {
-      throw new Error('wants origins such as https://chat.example.org, separated by commas')
-    }
-    return new URL(origin).origin
-  })
+  value.split(',').map(origin('origins such as https://chat.example.org, separated by commas'))
+
+const isNetwork = (text: string) => {
+  const [address = '', bits = '0', ...rest] = text.split('/')
+  const most = isIP(address) === 4 ? 32 : 128
+  return isIP(address) !== 0 && /^\d{1,3}$/.test(bits) && Number(bits) <= most && rest.length === 0
+}
+
+const trustedProxies = (value: string): false | number | string[] => {
+  if (value === 'false') return false
+  if (/^[1-9]\d?$/.test(value)) return Number(value)
+  const networks = value.split(',').map((part) => part.trim())
+  if (networks.every(isNetwork)) return networks
+  throw new Error(
+    'wants false, how many proxies are in front (1 behind deploy/nginx.conf), or their addresses ' +
+      'or networks, separated by commas (10.0.0.0/8); true would let each client choose its address',
+  )
+}
 
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 }
 
@@ -124,7 +141,10 @@ export const settings = {
   JWT_SECRET: optional(text(/^.+$/s, 'a secret')),
   JWT_EXPIRES_IN: setting('1h', duration),
   FRONTEND_URL: setting('http://localhost:5173', origins),
-  TRUST_PROXY: setting('false', boolean),
+  PUBLIC_URL: optional(origin('a URL such as https://chat.example.org')),
+  TRUST_PROXY: setting('false', trustedProxies),
+  METRICS_TOKEN: optional(text(/^[\x21-\x7e]+$/, 'a token of ASCII characters without spaces')),
+  DOCS: setting('true', boolean),
   DEFAULT_MODEL: optional(text(/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,199}$/, 'the name of a model')),
   OLLAMA_CONNECT_TIMEOUT_MS: setting('2000', integer(1, 600_000)),
   OLLAMA_FIRST_TOKEN_TIMEOUT_MS: setting('60000', integer(1, 3_600_000)),

@@ -18,7 +18,16 @@ const catalogue = {
   TOKEN_EXPIRED: [401, false, 'The access token has expired: refresh it.'],
   BAD_CREDENTIALS: [401, false, 'No account has these credentials.'],
   BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, spent or expired: log in again.'],
-  ORIGIN_REFUSED: [403, false, 'This origin is not let in: see FRONTEND_URL.'],
+  ORIGIN_REFUSED: [
+    403,
+    false,
+    'Pages of this origin are not let in: PUBLIC_URL names the server’s own, FRONTEND_URL others.',
+  ],
+  METRICS_REFUSED: [
+    403,
+    false,
+    'Metrics are for this machine alone: METRICS_TOKEN lets others in.',
+  ],
   NOT_FOUND: [404, false, 'There is nothing here.'],
   CHAT_NOT_FOUND: [404, false, 'No such chat.'],
   MESSAGE_NOT_FOUND: [404, false, 'No such message.'],

@@ -16,6 +16,7 @@ const secretFields: ReadonlySet<string> = new Set([
   'JWT_SECRET',
   'MONGODB_URI',
   'REDIS_URL',
+  'METRICS_TOKEN',
 ])
 
 const isPlain = (value: unknown): value is Fields =>

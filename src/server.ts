@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
-import { parseConfig } from './config.js'
+import { type Config, parseConfig } from './config.js'
 import { freeStartGarbage, keepHeapSmall } from './heap.js'
 import { endLog, loggerOptions, logOutput } from './logging.js'
 
@@ -53,8 +53,22 @@ async function start(): Promise<void> {
   await app.ready()
   // It takes a tenth of a second, which nobody waits for yet.
   await freeStartGarbage()
-  await app.listen({ port: config.PORT, host: config.HOST })
+  await app.listen({ port: config.PORT, host: config.HOST }).catch((error: unknown) => {
+    throw listenProblem(error, config)
+  })
   clearTimeout(giveUp)
+}
+
+/** The error that says which setting to change when the server cannot listen. */
+function listenProblem(error: unknown, { PORT, HOST }: Config): unknown {
+  const problems: Readonly<Record<string, string>> = {
+    EADDRINUSE: `PORT ${PORT} is taken: end the program that listens there, or set another PORT.`,
+    EACCES: `PORT ${PORT} needs more rights than this process has: set PORT to 1024 or more.`,
+    EADDRNOTAVAIL: `HOST ${HOST} is no address of this machine: set HOST to one, or to 0.0.0.0.`,
+  }
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  const problem = problems[code]
+  return problem === undefined ? error : new Error(problem, { cause: error })
 }
 
 start().catch(refuse)

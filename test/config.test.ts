@@ -88,3 +88,30 @@ t.test('a % in credentials that begins no escape is named, and what to write for
   }
   t.doesNotThrow(() => parseConfig({ REDIS_URL: 'redis://:a%25b@localhost:6379' }))
 })
+
+t.test('TRUST_PROXY is false, a number of proxies, or their networks', async (t) => {
+  const trusted = (TRUST_PROXY: string) => parseConfig({ TRUST_PROXY }).TRUST_PROXY
+  t.equal(trusted(''), false)
+  t.equal(trusted('false'), false)
+  t.equal(trusted('2'), 2)
+  t.same(trusted('10.0.0.0/8, ::1,fd00::/8'), ['10.0.0.0/8', '::1', 'fd00::/8'])
+  for (const value of [
+    'true',
+    '0',
+    '-1',
+    '1.5',
+    '10.0.0.0/33',
+    'fd00::/129',
+    '10.0.0.0/',
+    'nginx',
+    '10.0.0.1,,',
+  ]) {
+    t.throws(() => trusted(value), /TRUST_PROXY wants false, how many proxies .* networks/, value)
+  }
+})
+
+t.test('PUBLIC_URL is an origin', async (t) => {
+  const config = parseConfig({ PUBLIC_URL: 'https://Chat.example.org:443/path' })
+  t.equal(config.PUBLIC_URL, 'https://chat.example.org')
+  t.throws(() => parseConfig({ PUBLIC_URL: 'chat.example.org' }), /PUBLIC_URL wants a URL/)
+})

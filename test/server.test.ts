@@ -39,6 +39,20 @@ t.test('what only starting needed is given back before it listens', async (t) =>
   t.ok(Number(young) < 8e6, `the young generation has ${young} bytes, of the 30e6 it grew to`)
 })
 
+t.test('a server that cannot listen names the setting to change', async (t) => {
+  const first = await startServer({ DATA_DIR: await dataDir(t) })
+  t.teardown(() => first.end('SIGKILL'))
+  const { port } = new URL(first.url)
+  const taken = await startRefused({ DATA_DIR: await dataDir(t), PORT: port })
+  t.equal(taken.status, 1)
+  t.match(taken.output, `PORT ${port} is taken`)
+  t.notMatch(taken.output, /\n +at /, 'no stack')
+  // An address for documentation, which no machine has.
+  const foreign = await startRefused({ DATA_DIR: await dataDir(t), HOST: '192.0.2.1' })
+  t.equal(foreign.status, 1)
+  t.match(foreign.output, 'HOST 192.0.2.1 is no address of this machine')
+})
+
 t.test('a second process on the same data is refused, and told who holds it', async (t) => {
   const DATA_DIR = await dataDir(t)
   const first = await startServer({ DATA_DIR })

@@ -1,8 +1,11 @@
 import type { FastifyPluginAsync } from 'fastify'
 
 const metrics: FastifyPluginAsync = async (fastify) => {
-  fastify.get('/', { config: { quiet: true }, schema: { hide: true } }, async (_request, reply) =>
-    reply.type(fastify.metrics.contentType).send(await fastify.metrics.metrics()),
+  fastify.get(
+    '/',
+    { onRequest: fastify.guardMetrics, config: { quiet: true }, schema: { hide: true } },
+    async (_request, reply) =>
+      reply.type(fastify.metrics.contentType).send(await fastify.metrics.metrics()),
   )
 }
 

@@ -1,25 +1,45 @@
-/**
- * Tells which browsers' pages are let in.
- * @param frontends the origins from the settings, as `URL` writes them.
- */
-export function createOrigins(frontends: readonly string[]) {
-  const known = new Set(frontends)
+import type { IncomingMessage } from 'node:http'
+import { isIP } from 'node:net'
+import { lastOf, type Trust } from './client-network.js'
+
+interface OriginRules {
+  /** Origins from the settings, as `URL` writes them. */
+  known: readonly string[]
+  /** Whether `localhost` is this server itself; elsewhere it may be any program of the machine. */
+  allowLoopbackNames: boolean
+  /** The proxies whose `X-Forwarded-Proto` is believed. */
+  trust: Trust
+}
+
+/** Tells which browsers' pages are let in. */
+export function createOrigins({ known, allowLoopbackNames, trust }: OriginRules) {
+  const origins = new Set(known)
+
+  function schemeOf({ headers, socket }: IncomingMessage): string {
+    const isForwarded = headers['x-forwarded-proto'] !== undefined && trust(socket.remoteAddress, 0)
+    return (isForwarded && lastOf(headers['x-forwarded-proto'])) || 'http'
+  }
+
+  /**
+   * Whether `origin` is where this request was sent to. Only an IP address or a loopback name can
+   * prove that: any other name may have been pointed here by whoever made the page.
+   */
+  function isOwn(origin: string, request: IncomingMessage): boolean {
+    const own = `${schemeOf(request)}://${request.headers.host}`
+    if (!URL.canParse(own) || new URL(own).origin !== origin) return false
+    const name = new URL(own).hostname
+    return isIP(name.replace(/^\[|\]$/g, '')) !== 0 || (allowLoopbackNames && isLoopbackName(name))
+  }
 
   return {
-    isFrontend: (origin: string): boolean => known.has(origin),
+    isKnown: (origin: string): boolean => origins.has(origin),
 
-    /**
-     * Whether a request may come from a page of `origin`: one of the settings', the server's own
-     * (by the request's `Host`), or none at all, as of what is no browser.
-     */
-    isAllowed(origin: string | undefined, host: string | undefined): boolean {
-      return origin === undefined || known.has(origin) || isOwn(origin, host)
+    /** Whether the page that sends `request` is let in. What sends no origin is no page. */
+    isAllowed(request: IncomingMessage): boolean {
+      const { origin } = request.headers
+      return origin === undefined || origins.has(origin) || isOwn(origin, request)
     },
   }
 }
 
-function isOwn(origin: string, host: string | undefined): boolean {
-  const scheme = /^https?:\/\//.exec(origin)?.[0]
-  if (!scheme || !host || !URL.canParse(scheme + host)) return false
-  return new URL(scheme + host).origin === origin
-}
+const isLoopbackName = (name: string) => name === 'localhost' || name.endsWith('.localhost')

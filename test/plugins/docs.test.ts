@@ -6,9 +6,12 @@ import docs from '../../plugins/docs.js'
 import '../../schemas/events.js'
 import { errors, models } from '../../schemas/common.js'
 import { Message, MessageInput } from '../../schemas/messages.js'
+import { parseConfig } from '../../src/config.js'
+import { startApp } from '../services/app.js'
 
 t.test('documents what the routes declare, by the models’ own names', async (t) => {
   const app = Fastify({ exposeHeadRoutes: false })
+  app.decorate('config', parseConfig({}))
   for (const name of ['observability', 'security']) app.register(fp(async () => {}, { name }))
   app.register(
     fp(
@@ -90,5 +93,27 @@ t.test('documents what the routes declare, by the models’ own names', async (t
     t.equal(file.status, status, path)
     // A body that is not read keeps its connection busy, and the server from closing.
     await file.arrayBuffer()
+  }
+})
+
+t.test('DOCS=false takes every document and its page away', async (t) => {
+  const paths = [
+    '/openapi.json',
+    '/docs',
+    '/docs/',
+    '/docs/json',
+    '/docs/yaml',
+    '/docs/static/index.html',
+    '/docs/static/swagger-ui-bundle.js',
+  ]
+  const shown = await startApp(t)
+  const hidden = await startApp(t, { DOCS: 'false' })
+  for (const path of paths) {
+    const page = await fetch(`${shown.url}${path}`)
+    await page.arrayBuffer()
+    t.equal(page.status, 200, path)
+    const { status, headers } = await fetch(`${hidden.url}${path}`)
+    t.equal(status, 404, `${path} without documents`)
+    t.match(headers.get('content-type'), /^application\/json/)
   }
 })

@@ -7,7 +7,10 @@ import observability from '../../plugins/observability.js'
 import health from '../../routes/health/index.js'
 import metrics from '../../routes/metrics/index.js'
 import { models } from '../../schemas/common.js'
+import { parseConfig } from '../../src/config.js'
 import { loggerOptions } from '../../src/logging.js'
+import { startApp } from '../services/app.js'
+import { send } from '../services/raw.js'
 
 /** An app with the plugin, its routes and services that answer as `services` says. */
 async function start(t: { teardown(end: () => unknown): unknown }) {
@@ -32,6 +35,7 @@ async function start(t: { teardown(end: () => unknown): unknown }) {
       requestIdLogLabel: 'requestId',
     }),
   })
+  app.decorate('config', parseConfig({ NODE_ENV: 'test' }))
   for (const model of models.values()) app.addSchema(model)
   app.decorate('store', { ping: () => services.db() } as never)
   app.decorate('cache', { ping: () => services.redis() } as never)
@@ -184,4 +188,40 @@ t.test('two apps in one process count apart', async (t) => {
   await one.get('/things/1')
   t.match((await one.get('/metrics')).text, 'route="/things/:id"')
   t.notMatch((await other.get('/metrics')).text, 'route="/things/:id"')
+})
+
+t.test('with METRICS_TOKEN set, metrics want that bearer', async (t) => {
+  const { url } = await startApp(t, { METRICS_TOKEN: 'for-prometheus-alone' })
+  for (const authorization of [undefined, 'Bearer for-prometheus', 'Basic for-prometheus-alone']) {
+    const headers = { ...(authorization !== undefined && { authorization }) }
+    const { status, headers: answered, text } = await send(url, 'GET', '/metrics', headers)
+    t.equal(status, 401, String(authorization))
+    t.equal(answered['www-authenticate'], 'Bearer')
+    t.match(JSON.parse(text), { code: 'UNAUTHORIZED', message: /METRICS_TOKEN/ })
+  }
+  const right = { authorization: 'Bearer for-prometheus-alone' }
+  const { status, text } = await send(url, 'GET', '/metrics', right)
+  t.equal(status, 200)
+  t.match(text, 'process_resident_memory_bytes')
+})
+
+t.test('without METRICS_TOKEN, production serves metrics to its own machine alone', async (t) => {
+  const production = { NODE_ENV: 'production', JWT_SECRET: 'abcdefghijklmnopqrstuvwxyz0123456789' }
+  const { app, url } = await startApp(t, production)
+  t.equal((await send(url, 'GET', '/metrics')).status, 200)
+  // A proxy on this machine passes on what comes from elsewhere, whether it is trusted or not.
+  for (const [name, value] of [
+    ['x-forwarded-for', '127.0.0.1'],
+    ['forwarded', 'for=127.0.0.1'],
+  ] as const) {
+    const { status, text } = await send(url, 'GET', '/metrics', { [name]: value })
+    t.equal(status, 403)
+    t.match(JSON.parse(text), { code: 'METRICS_REFUSED', message: /METRICS_TOKEN/ })
+  }
+  const elsewhere = { method: 'GET', url: '/metrics', remoteAddress: '192.0.2.1' } as const
+  t.equal((await app.inject(elsewhere)).statusCode, 403)
+  t.equal((await app.inject({ ...elsewhere, remoteAddress: '::ffff:127.0.0.1' })).statusCode, 200)
+
+  const development = await startApp(t, { NODE_ENV: 'development' })
+  t.equal((await development.app.inject(elsewhere)).statusCode, 200, 'in development to all')
 })

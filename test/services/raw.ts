@@ -9,7 +9,8 @@ interface RawAnswer {
 }
 
 /**
- * A request with exactly these headers and bytes, which `fetch` would not all send.
+ * A request with exactly these headers and bytes, which `fetch` would not all send. A connection
+ * that the server upgrades is closed.
  * @param from the client's address, such as 127.0.0.2, for what is limited by address.
  */
 export function send(
@@ -37,6 +38,10 @@ export function send(
         )
       },
     )
+    outgoing.on('upgrade', ({ statusCode = 0, headers }, socket) => {
+      socket.destroy()
+      resolve({ status: statusCode, headers, text: '' })
+    })
     outgoing.on('error', reject)
     outgoing.setTimeout(30_000, () => outgoing.destroy(new Error('no answer within 30 s')))
     outgoing.end(body)
