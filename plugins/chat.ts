@@ -19,6 +19,7 @@ export default fp(
   async (fastify) => {
     const { config, store, cache, shared, ollama, log, jwtSecret } = fastify
     const hub = new Hub()
+    const limits = { maxNumCtx: config.MAX_NUM_CTX, maxNumPredict: config.MAX_NUM_PREDICT }
     const generations = new Generations(
       { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, hub, log },
       {
@@ -26,9 +27,12 @@ export default fp(
         userMaxConcurrent: config.USER_MAX_CONCURRENT,
         queueMax: config.QUEUE_MAX,
         leaseMs: config.LEASE_MS,
+        limits,
       },
     )
-    const chats = new Chats(store, cache, createCursors(jwtSecret), hub, generations)
+    const { catalogue } = ollama
+    const cursors = createCursors(jwtSecret)
+    const chats = new Chats(store, cache, cursors, hub, generations, catalogue, limits)
     fastify.decorate('hub', hub)
     fastify.decorate('generations', generations)
     fastify.decorate('chats', chats)

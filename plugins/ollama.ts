@@ -15,6 +15,7 @@ function createOllama(fastify: FastifyInstance, address: string) {
   const { config } = fastify
   const client = createOllamaClient({
     url: address,
+    apiKey: config.OLLAMA_API_KEY,
     connectTimeoutMs: config.OLLAMA_CONNECT_TIMEOUT_MS,
     firstTokenTimeoutMs: config.OLLAMA_FIRST_TOKEN_TIMEOUT_MS,
     idleTimeoutMs: config.OLLAMA_IDLE_TIMEOUT_MS,
@@ -23,6 +24,9 @@ function createOllama(fastify: FastifyInstance, address: string) {
   const { origin, pathname } = new URL(address)
   return { client, catalogue, url: `${origin}${pathname}`.replace(/\/$/, '') }
 }
+
+/** Faults of the default model alone: Ollama itself answers. */
+const defaultFaults: ReadonlySet<string> = new Set(['MODEL_NOT_FOUND', 'MODEL_CANNOT'])
 
 /** Ollama: the one of OLLAMA_API_URL, else an embedded server of its API. */
 export default fp(
@@ -43,14 +47,16 @@ export default fp(
         : `Models: Ollama at ${ollama.url}; unset OLLAMA_API_URL to use the embedded ELIZA`,
     )
     // Known before the first request asks. Ollama may be away at the start and come later.
-    ollama.catalogue.list().catch((error: unknown) => {
+    ollama.catalogue.find().catch((error: unknown) => {
       if (error instanceof AppError && error.code === 'SHUTTING_DOWN') return
+      if (error instanceof AppError && defaultFaults.has(error.code)) {
+        return fastify.log.warn(error.message)
+      }
       if (error instanceof AppError && error.code === 'MODEL_BAD_RESPONSE') {
         const said = `OLLAMA_API_URL: what answers at ${ollama.url} is not Ollama (${error.message})`
-        fastify.log.error(
+        return fastify.log.error(
           `${said} Set it to the address of an Ollama, such as http://localhost:11434`,
         )
-        return
       }
       fastify.log.warn({ err: error }, 'Ollama does not answer yet')
     })

@@ -1,4 +1,4 @@
-import { type Static, Type } from '@sinclair/typebox'
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Closed, Id, Model, NextCursor, Timestamp } from './common.js'
 import { GenerationOptions, Message, ModelName } from './messages.js'
 
@@ -15,7 +15,22 @@ const chatInput = {
 export const ChatInput = Model('ChatInput', Closed(chatInput))
 export type ChatInput = Static<typeof ChatInput>
 
-export const ChatPatch = Model('ChatPatch', Closed(chatInput, { minProperties: 1 }))
+/** Of a field that is null, so that it is reset. */
+const orNull = <S extends TSchema>(schema: S) =>
+  Type.Unsafe<Static<S> | null>({ ...schema, type: ['string', 'null'] })
+
+export const ChatPatch = Model(
+  'ChatPatch',
+  Closed(
+    {
+      title: Type.Optional(orNull(Title)),
+      model: Type.Optional(orNull(ModelName)),
+      system: Type.Optional(orNull(System)),
+      options: Type.Optional(Type.Union([GenerationOptions, Type.Null()])),
+    },
+    { minProperties: 1, description: 'Null resets a field.' },
+  ),
+)
 export type ChatPatch = Static<typeof ChatPatch>
 
 const nullableText = (description: string) =>

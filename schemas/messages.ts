@@ -3,9 +3,9 @@ import { Closed, Id, Model, StringEnum, Timestamp } from './common.js'
 
 export const ModelName = Type.String({
   minLength: 1,
-  maxLength: 200,
-  pattern: '^[A-Za-z0-9][A-Za-z0-9._:/@-]*$',
-  description: 'A model that Ollama lists.',
+  maxLength: 1000,
+  pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]+$',
+  description: 'A model that Ollama lists; compared as Ollama does, without regard to case.',
 })
 
 /** Ollama's own options by their own names, each with its bounds, and `think`. */

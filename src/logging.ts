@@ -14,6 +14,7 @@ const secretFields: ReadonlySet<string> = new Set([
   'refreshToken',
   'secret',
   'JWT_SECRET',
+  'OLLAMA_API_KEY',
   'MONGODB_URI',
   'REDIS_URL',
   'METRICS_TOKEN',

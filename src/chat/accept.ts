@@ -2,7 +2,7 @@ import { hash } from 'node:crypto'
 import type { GenerationOptions } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
 import { derivedId, newId } from '../ids.js'
-import type { ModelCatalogue } from '../ollama/catalogue.js'
+import { canThink, type ModelCatalogue, type ResolvedModel } from '../ollama/catalogue.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import type {
   ChatRow,
@@ -14,6 +14,7 @@ import type {
 } from '../stores/store.js'
 import { assertFits } from './context.js'
 import type { Reservation } from './fair-queue.js'
+import { assertWithinLimits, type OptionLimits, withinLimits } from './option-limits.js'
 import type { ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
 import { Turnstile } from './turnstile.js'
@@ -45,8 +46,9 @@ interface Known {
 
 type OnStored = (turn: CreatedTurn, place: Reservation) => void
 
-/** A title's longest, in characters. */
+/** A title's longest, in UTF-16 units. */
 const titleLength = 60
+const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
 
 /**
  * Accepts messages: everything that can be refused is refused before anything is stored, and both
@@ -64,6 +66,7 @@ export class Accept {
     private readonly catalogue: ModelCatalogue,
     private readonly estimate: TokenEstimate,
     private readonly windows: Windows,
+    private readonly limits: OptionLimits,
     private readonly reserve: (ticket: { userId: string; chatId: string }) => Reservation,
     /** Hears of a message that may or may not be stored. */
     private readonly onUnsure: (userId: string, messageId: string) => void,
@@ -79,8 +82,8 @@ export class Accept {
    * @param onStored called with a turn that this call has stored, and with its place in the queue;
    *   a repetition of a known message calls nothing.
    * @returns the turn as it was accepted, its reply queued, or as it is where it is a known one.
-   * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MESSAGE_TOO_LONG, QUEUE_FULL,
-   *   IDEMPOTENCY_KEY_REUSED, or the store's.
+   * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MODEL_CANNOT, VALIDATION_FAILED,
+   *   MESSAGE_TOO_LONG, QUEUE_FULL, IDEMPOTENCY_KEY_REUSED, or the store's.
    */
   async accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
     await this.#turnstile.pass()
@@ -102,7 +105,7 @@ export class Accept {
     const chat = input.chat ?? (await this.store.findChat(userId, chatId))
     if (!chat) throw new AppError('CHAT_NOT_FOUND')
     const model = await this.catalogue.find(input.model ?? chat.model ?? undefined)
-    const options = { ...chat.options, ...input.options }
+    const options = this.#optionsFor(model, chat, input)
     assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 
     const place = this.reserve({ userId, chatId })
@@ -122,6 +125,20 @@ export class Accept {
       this.#storing.delete(replyId)
       place.giveBack()
     }
+  }
+
+  /**
+   * A chat's options where a message has none of its own.
+   * @throws AppError VALIDATION_FAILED or MODEL_CANNOT of what the message itself asks for.
+   */
+  #optionsFor(model: ResolvedModel, chat: ChatRow, { options = {} }: SendInput): GenerationOptions {
+    assertWithinLimits(options, this.limits, model)
+    if (options.think && !canThink(model)) {
+      throw new AppError('MODEL_CANNOT', {
+        message: `${model.name} cannot think: leave options.think out.`,
+      })
+    }
+    return withinLimits({ ...chat.options, ...options }, this.limits, model)
   }
 
   #turn({ userId, chatId, content }: SendInput, known: Known): NewTurn {
@@ -162,12 +179,17 @@ function fingerprintOf({ chatId, content, model, options }: SendInput): string {
   return hash('sha256', JSON.stringify([chatId, content, model ?? null, sorted]), 'base64url')
 }
 
-/** A message's first words. */
+/** A message's first words, cut between graphemes. */
 function titleOf(content: string): string {
   const line = content.trim().replace(/\s+/g, ' ')
-  const characters = [...line.slice(0, titleLength * 2)]
-  if (characters.length <= titleLength) return line || '…'
-  const cut = characters.slice(0, titleLength - 1).join('')
+  if (line.length <= titleLength) return line || '…'
+  let end = 0
+  // With more than fits, so that what joins the last grapheme is seen.
+  for (const { index, segment } of graphemes.segment(line.slice(0, titleLength + 2))) {
+    if (index + segment.length > titleLength - 1) break
+    end = index + segment.length
+  }
+  const cut = line.slice(0, end)
   const lastSpace = cut.lastIndexOf(' ')
   return `${lastSpace > titleLength / 2 ? cut.slice(0, lastSpace) : cut}…`
 }

@@ -5,11 +5,13 @@ import { chatListKey, chatPageKey, chatsState } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
+import type { ModelCatalogue } from '../ollama/catalogue.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
 import type { SendInput } from './accept.js'
 import type { Cursors } from './cursor.js'
 import type { Hub } from './hub.js'
+import { assertWithinLimits, type OptionLimits } from './option-limits.js'
 import { presentChat, presentMessage, presentSummary } from './present.js'
 import { hasEnded } from './reply-state.js'
 import type { Stopping } from './stopping.js'
@@ -40,10 +42,16 @@ export class Chats {
     private readonly cursors: Cursors,
     private readonly hub: Hub,
     private readonly generations: Generations,
+    private readonly catalogue: Pick<ModelCatalogue, 'findKnown'>,
+    private readonly limits: OptionLimits,
   ) {}
 
-  /** @throws AppError UNAUTHORIZED when the account is gone. */
+  /**
+   * @throws AppError UNAUTHORIZED when the account is gone; MODEL_NOT_FOUND, MODEL_CANNOT,
+   *   MODELS_UNKNOWN or VALIDATION_FAILED of its model and options.
+   */
   async create(userId: string, input: ChatInput): Promise<Chat> {
+    await this.#check(input, async () => null)
     const now = new Date()
     const row: ChatRow = {
       id: newId(),
@@ -99,8 +107,9 @@ export class Chats {
     })
   }
 
-  /** @throws AppError CHAT_NOT_FOUND. */
+  /** @throws AppError CHAT_NOT_FOUND, and of its model and options as `create`. */
   async update(userId: string, chatId: string, patch: ChatPatch): Promise<Chat> {
+    await this.#check(patch, async () => (await this.find(userId, chatId)).model)
     const row = await this.#changing(userId, () =>
       this.store.updateChat(userId, chatId, patch, new Date()),
     )
@@ -154,6 +163,22 @@ export class Chats {
     const row = await this.store.findChat(userId, chatId)
     if (!row) throw new AppError('CHAT_NOT_FOUND')
     return row
+  }
+
+  /**
+   * Sees that a chat can have this model and these options.
+   * @param kept answers with the model that the chat has so far.
+   * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN, VALIDATION_FAILED.
+   */
+  async #check({ model, options }: ChatPatch, kept: () => Promise<string | null>): Promise<void> {
+    const found = model ? await this.catalogue.findKnown(model) : undefined
+    if (!options) return
+    assertWithinLimits(options, this.limits, found)
+    if (found || options.num_ctx === undefined) return
+    const name = model === undefined ? await kept() : null
+    // A model that is gone since, or not known yet, is told of when it is used.
+    const own = await this.catalogue.findKnown(name ?? undefined).catch(() => undefined)
+    assertWithinLimits(options, this.limits, own)
   }
 
   /**

@@ -19,6 +19,7 @@ import { Keeper } from './keeper.js'
 import { type Interruption, LiveReply } from './live-reply.js'
 import { LogWriter } from './log-writer.js'
 import { Mirrors, type ServerNews } from './mirrors.js'
+import type { OptionLimits } from './option-limits.js'
 import { noOtherServers, type OtherServers } from './other-servers.js'
 import { Outbox } from './outbox.js'
 import { Peers } from './peers.js'
@@ -44,6 +45,7 @@ export interface GenerationSettings {
   userMaxConcurrent: number
   queueMax: number
   leaseMs: number
+  limits: OptionLimits
 }
 
 interface Services {
@@ -89,7 +91,7 @@ export class Generations {
 
   constructor(services: Services, settings: GenerationSettings) {
     const { store, cache, client, catalogue, hub, log } = services
-    const { maxConcurrent, userMaxConcurrent, queueMax } = settings
+    const { maxConcurrent, userMaxConcurrent, queueMax, limits } = settings
     // A dead server's replies are found within LEASE_MS: the lease, and a look.
     const leaseMs = settings.leaseMs * 0.8
     this.#lookEveryMs = settings.leaseMs * 0.1
@@ -157,6 +159,7 @@ export class Generations {
       known,
       estimate,
       windows,
+      limits,
       log,
     })
     this.#unsure = new UnsureTurns(store, (turn) => this.#holdOwn(turn))
@@ -166,6 +169,7 @@ export class Generations {
       catalogue,
       estimate,
       windows,
+      limits,
       (ticket) => this.#queue.reserve(ticket),
       (userId, messageId) => this.#unsure.add(userId, messageId),
     )

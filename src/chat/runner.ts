@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { MessageFault, Usage } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
-import type { ModelCatalogue } from '../ollama/catalogue.js'
+import { canThink, type ModelCatalogue } from '../ollama/catalogue.js'
 import type { ChatResult, OllamaClient } from '../ollama/client.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { unlessAborted } from '../within.js'
@@ -10,6 +10,7 @@ import type { DeterministicReplies } from './deterministic.js'
 import type { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
 import type { Interruption, LiveReply } from './live-reply.js'
+import { mostTokens, type OptionLimits, withinLimits } from './option-limits.js'
 import { presentMessage, presentStart } from './present.js'
 import type { Outcome, ReplyState } from './reply-state.js'
 import type { TokenEstimate } from './token-estimate.js'
@@ -41,6 +42,7 @@ interface Parts {
   known: DeterministicReplies
   estimate: TokenEstimate
   windows: Windows
+  limits: OptionLimits
   log: Log
 }
 
@@ -167,9 +169,9 @@ export class Runner {
   }
 
   async #generate(reply: LiveReply): Promise<Generated> {
-    const { catalogue, client, estimate, known, store, windows } = this.parts
+    const { catalogue, client, estimate, known, limits, store, windows } = this.parts
     const model = await unlessAborted(catalogue.find(reply.row.model), reply.signal)
-    const options = reply.row.options ?? {}
+    const options = withinLimits(reply.row.options ?? {}, limits, model)
     const window = windows.of(model, options)
     const prompt = await this.#fromStore(reply, async () => {
       const chat = reply.begunIn ?? (await store.findChat(reply.userId, reply.chatId))
@@ -201,8 +203,9 @@ export class Runner {
         messages: begun
           ? [...prompt.messages, { role: 'assistant', content: begun }]
           : prompt.messages,
-        options: ollamaOptions,
-        ...(think !== undefined && { think }),
+        options: { ...ollamaOptions, num_predict: mostTokens(options, limits, model) },
+        // Ollama refuses it of a model that cannot think.
+        ...(think !== undefined && canThink(model) && { think }),
       },
       (content, thinking) => {
         clock.note(content)

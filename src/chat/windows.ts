@@ -8,8 +8,14 @@ const usualContextLength = 4096
 /** Ollama unloads a model after five minutes, and what it says of it is a little old. */
 const askedMs = 10 * 60_000
 
+type WindowFacts = Pick<
+  ResolvedModel,
+  'name' | 'digest' | 'contextLength' | 'trainedContextLength' | 'numCtx'
+>
+
 /**
- * The window that a request will have: the one it asks for, else the one its model is loaded with.
+ * The window that a request will have: the one it asks for, else the one its model is loaded with,
+ * else the one of its Modelfile.
  * Ollama loads a model again for a request that asks for another window, and again for the next
  * that asks for none: so a window that one request asked for is not what others get.
  */
@@ -19,16 +25,15 @@ export class Windows {
   /** The window that each model was last loaded with of itself. */
   readonly #own = new LRUCache<string, number>({ max: 200 })
 
-  of(
-    model: Pick<ResolvedModel, 'name' | 'contextLength' | 'trainedContextLength'>,
-    { num_ctx, num_predict }: GenerationOptions,
-  ): Window {
+  of(model: WindowFacts, { num_ctx, num_predict }: GenerationOptions): Window {
     const { name, contextLength: loaded, trainedContextLength = Number.POSITIVE_INFINITY } = model
-    if (num_ctx !== undefined) this.#asked.set(keyOf(name, num_ctx), true)
-    else if (loaded !== undefined && !this.#asked.has(keyOf(name, loaded))) {
-      this.#own.set(name, loaded)
+    // A model that is made anew under its name may have another window.
+    const key = model.digest || name
+    if (num_ctx !== undefined) this.#asked.set(keyOf(key, num_ctx), true)
+    else if (loaded !== undefined && !this.#asked.has(keyOf(key, loaded))) {
+      this.#own.set(key, loaded)
     }
-    const wanted = num_ctx ?? this.#own.get(name) ?? usualContextLength
+    const wanted = num_ctx ?? this.#own.get(key) ?? model.numCtx ?? usualContextLength
     return {
       model: name,
       contextLength: Math.min(wanted, trainedContextLength),

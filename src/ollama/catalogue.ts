@@ -3,19 +3,26 @@ import type { LanguageModel } from '../../schemas/models.js'
 import { AppError } from '../errors.js'
 import { within } from '../within.js'
 import type { OllamaClient } from './client.js'
-import type { ListedModel, ModelFacts } from './model-answers.js'
+import type { ListedModel, LoadedModels, ModelFacts } from './model-answers.js'
+import { comparable } from './model-name.js'
 import { createRevalidated } from './revalidated.js'
 
 export interface ResolvedModel {
   /** As Ollama lists it. */
   name: string
   digest: string
+  /** False where Ollama says that it is not loaded. */
+  isLoaded: boolean
   /** The window that is loaded, in tokens; undefined while the model is not loaded. */
   contextLength: number | undefined
+  /** The window and the longest reply that its Modelfile sets, where it does. */
+  numCtx: number | undefined
+  numPredict: number | undefined
   /** The window it was trained for, where Ollama tells. */
   trainedContextLength: number | undefined
   template: string
-  capabilities: string[]
+  /** Undefined where Ollama does not tell. */
+  capabilities: string[] | undefined
   /** Whether the template leaves a begun answer open, so that the model goes on from it. */
   continues: boolean
 }
@@ -24,10 +31,15 @@ export interface ModelCatalogue {
   /** @throws AppError as the client's `list` does, when nothing recent enough is known. */
   list(): Promise<LanguageModel[]>
   /**
-   * @param name `x` also finds `x:latest`; undefined: the default, else the first that is listed.
-   * @throws AppError MODEL_NOT_FOUND, and what `list` throws.
+   * @param name compared as Ollama does; undefined: the default, else the first that can chat.
+   * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, and what `list` throws.
    */
   find(name?: string): Promise<ResolvedModel>
+  /**
+   * As `find`, and by the last list that was had while Ollama is away.
+   * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN.
+   */
+  findKnown(name?: string): Promise<ResolvedModel>
   /**
    * The window, in tokens, that a model is loaded with now, asked for anew. Never rejects; undefined
    * when it is not loaded or Ollama does not tell soon.
@@ -100,26 +112,63 @@ export function createModelCatalogue(
     staleMs,
   )
 
-  let lastWindows = new Map<string, number>()
-  const windows = createRevalidated(
+  let lastLoaded: LoadedModels | undefined
+  const loaded = createRevalidated(
     async () => {
       try {
-        lastWindows = await client.loaded()
+        lastLoaded = await client.loaded()
       } catch {
-        // The window last seen is a better guess than none.
+        // What was seen last is a better guess than none.
       }
-      return lastWindows
+      return lastLoaded
     },
     windowsFreshMs,
     windowsStaleMs,
   )
 
   function pick(listed: readonly ListedModel[], name = defaultModel): ListedModel | undefined {
-    if (name === undefined) return listed[0]
+    if (name === undefined) return listed.find((model) => canChat(facts.get(keyOf(model))))
+    const same = comparable(name)
     return (
       listed.find((model) => model.name === name) ??
-      listed.find((model) => model.name === `${name}:latest` || `${model.name}:latest` === name)
+      listed.find((model) => comparable(model.name) === same)
     )
+  }
+
+  async function resolve(model: ListedModel): Promise<ResolvedModel> {
+    // Mostly all is known, and nothing is waited for.
+    const looked = facts.get(keyOf(model)) ?? within(factsOf(model), capabilitiesMs)
+    const looking = loaded.current() ?? within(loaded.refresh(), loadedWindowMs)
+    const known = await looked
+    const windows = (await looking) ?? lastLoaded
+    if (!canChat(known)) {
+      throw new AppError('MODEL_CANNOT', {
+        message: `${model.name} cannot chat: name another model.`,
+      })
+    }
+    const template = known?.template ?? ''
+    return {
+      name: model.name,
+      digest: model.digest,
+      isLoaded: windows?.has(model.name) ?? true,
+      contextLength: windows?.get(model.name),
+      trainedContextLength: known?.contextLength,
+      numCtx: known?.numCtx,
+      numPredict: known?.numPredict,
+      template,
+      capabilities: known?.capabilities,
+      continues: /\$last\b|slice \$\.Messages/.test(template),
+    }
+  }
+
+  const notFound = (name: string | undefined) =>
+    new AppError('MODEL_NOT_FOUND', messageOf(name, defaultModel))
+
+  async function find(name?: string): Promise<ResolvedModel> {
+    let model = pick(models.current() ?? (await models.refresh()), name)
+    if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(), name)
+    if (!model) throw notFound(name)
+    return resolve(model)
   }
 
   return {
@@ -130,36 +179,46 @@ export function createModelCatalogue(
       })
     },
 
-    async find(name) {
-      // Mostly all is known, and nothing is waited for.
-      let model = pick(models.current() ?? (await models.refresh()), name)
-      if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(), name)
-      if (!model) throw notFound(name ?? defaultModel)
-      const looked = facts.get(keyOf(model)) ?? within(factsOf(model), capabilitiesMs)
-      const loading = windows.current() ?? within(windows.refresh(), loadedWindowMs)
-      const known = await looked
-      const loaded = (await loading) ?? lastWindows
-      const template = known?.template ?? ''
-      return {
-        name: model.name,
-        digest: model.digest,
-        contextLength: loaded.get(model.name),
-        trainedContextLength: known?.contextLength,
-        template,
-        capabilities: known?.capabilities ?? [],
-        continues: /\$last\b|slice \$\.Messages/.test(template),
+    find,
+
+    async findKnown(name) {
+      try {
+        return await find(name)
+      } catch (error) {
+        if (error instanceof AppError && answers.has(error.code)) throw error
+        const listed = models.last()
+        if (!listed) throw new AppError('MODELS_UNKNOWN', { cause: error })
+        const model = pick(listed, name)
+        if (!model) throw notFound(name)
+        return resolve(model)
       }
     },
 
     async loadedWindow(name) {
-      const loaded = await within(windows.refresh(), loadedWindowMs)
-      return loaded?.get(name)
+      return (await within(loaded.refresh(), loadedWindowMs))?.get(name)
     },
   }
 }
 
-function notFound(name: string | undefined) {
-  const message =
-    name === undefined ? 'Ollama has no model yet: pull one with `ollama pull`.' : undefined
-  return new AppError('MODEL_NOT_FOUND', message ? { message } : {})
+/** What is an answer about a model, and no fault of Ollama's. */
+const answers: ReadonlySet<string> = new Set(['MODEL_NOT_FOUND', 'MODEL_CANNOT'])
+
+/** Whether a model answers chats; where Ollama does not tell, it may. */
+const canChat = (facts: ModelFacts | undefined) =>
+  facts?.capabilities?.includes('completion') ?? true
+
+/** Whether a model can think; where Ollama does not tell, it may. */
+export const canThink = ({ capabilities }: ResolvedModel) =>
+  capabilities?.includes('thinking') ?? true
+
+function messageOf(name: string | undefined, defaultModel: string | undefined) {
+  if (name !== undefined) return {}
+  if (defaultModel === undefined) {
+    return { message: 'Ollama has no model that can chat yet: pull one with `ollama pull`.' }
+  }
+  return {
+    message:
+      `The default model, ${defaultModel}, is not among Ollama’s: pull it with \`ollama pull ` +
+      `${defaultModel}\`, set DEFAULT_MODEL to another, or name one.`,
+  }
 }

@@ -10,6 +10,7 @@ import {
 import type { ChatResult } from './chat-lines.js'
 import {
   type ListedModel,
+  type LoadedModels,
   type ModelFacts,
   parseLoaded,
   parseShow,
@@ -46,8 +47,8 @@ export interface OllamaClient {
   list(signal?: AbortSignal): Promise<ListedModel[]>
   /** What a model is. @throws as `chat` does. */
   show(model: string): Promise<ModelFacts>
-  /** The windows, in tokens, of the models that are loaded. @throws as `chat` does. */
-  loaded(): Promise<Map<string, number>>
+  /** @throws as `chat` does. */
+  loaded(): Promise<LoadedModels>
   /** @throws as `chat` does. */
   version(): Promise<string>
   /** Ends every call, each with SHUTTING_DOWN, and every connection. */
@@ -57,11 +58,13 @@ export interface OllamaClient {
 const answerBytes = 8 * 1024 * 1024
 const longestAnswerMs = 10_000
 
-/** @param options `url`: where Ollama is; it may hold a path before `/api` and credentials. */
+/** @param options `url`: where Ollama is; it may hold a path before `/api` and credentials.
+ *   `apiKey`: a bearer for it, in place of these. */
 export function createOllamaClient({
   url,
+  apiKey,
   ...timeouts
-}: ChatTimeouts & { url: string }): OllamaClient {
+}: ChatTimeouts & { url: string; apiKey?: string | undefined }): OllamaClient {
   const { origin, pathname, username, password } = new URL(url)
   const base = pathname.replace(/\/+(api\/*)?$/, '')
   const answerMs = Math.min(timeouts.firstTokenTimeoutMs, longestAnswerMs)
@@ -79,7 +82,8 @@ export function createOllamaClient({
     'accept-encoding': 'identity',
     'content-type': 'application/json',
   }
-  if (username || password) {
+  if (apiKey !== undefined) headers.authorization = `Bearer ${apiKey}`
+  else if (username || password) {
     const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
     headers.authorization = `Basic ${Buffer.from(credentials).toString('base64')}`
   }

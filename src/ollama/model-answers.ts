@@ -1,5 +1,6 @@
 import type { LanguageModel } from '../../schemas/models.js'
 import { badResponse, isRecord } from './model-errors.js'
+import { isUsable } from './model-name.js'
 
 export interface ListedModel extends LanguageModel {
   digest: string
@@ -13,13 +14,20 @@ export interface ModelFacts {
   capabilities: string[] | undefined
   /** The window the model was trained for, in tokens. */
   contextLength: number | undefined
+  /** What its Modelfile sets, where it does. */
+  numCtx: number | undefined
+  numPredict: number | undefined
 }
+
+/** The models that are loaded, each with its window in tokens where Ollama tells. */
+export type LoadedModels = ReadonlyMap<string, number | undefined>
 
 type Answer = Readonly<Record<string, unknown>>
 
 /** @throws AppError MODEL_BAD_RESPONSE. */
 export function parseTags(answer: Answer): ListedModel[] {
-  return modelsOf(answer, '/api/tags').map((model) => ({
+  const usable = modelsOf(answer, '/api/tags').filter(({ name }) => isUsable(name))
+  return usable.map((model) => ({
     name: model.name,
     digest: textOf(model.digest) ?? '',
     size: countOf(model.size) ?? 0,
@@ -29,26 +37,31 @@ export function parseTags(answer: Answer): ListedModel[] {
 }
 
 /** @throws AppError MODEL_BAD_RESPONSE. */
-export function parseLoaded(answer: Answer): Map<string, number> {
-  const windows = new Map<string, number>()
-  for (const model of modelsOf(answer, '/api/ps')) {
-    const window = countOf(model.context_length)
-    if (window) windows.set(model.name, window)
-  }
-  return windows
+export function parseLoaded(answer: Answer): LoadedModels {
+  const models = modelsOf(answer, '/api/ps')
+  return new Map(models.map((model) => [model.name, countOf(model.context_length) || undefined]))
 }
 
 /** @throws AppError MODEL_BAD_RESPONSE. */
 export function parseShow(answer: Answer): ModelFacts {
   const info = isRecord(answer.model_info) ? answer.model_info : {}
   const architecture = textOf(info['general.architecture'])
+  const parameters = textOf(answer.parameters) ?? ''
   const known = 'details' in answer || 'model_info' in answer || 'template' in answer
   if (!known) throw badResponse('/api/show without a model')
   return {
     template: textOf(answer.template) ?? '',
     capabilities: textsOf(answer.capabilities),
     contextLength: architecture ? countOf(info[`${architecture}.context_length`]) : undefined,
+    numCtx: parameterOf(parameters, 'num_ctx'),
+    numPredict: parameterOf(parameters, 'num_predict'),
   }
+}
+
+/** A number of what /api/show tells as lines of `name value`. */
+function parameterOf(parameters: string, name: string): number | undefined {
+  const match = new RegExp(`^${name}\\s+(-?\\d{1,9})\\s*$`, 'm').exec(parameters)
+  return match ? Number(match[1]) : undefined
 }
 
 function modelsOf(answer: Answer, path: string): (Answer & { name: string })[] {

@@ -45,5 +45,8 @@ export function createRevalidated<T>(fetch: () => Promise<T>, freshMs: number, s
     return known ? performance.now() - known.at : Number.POSITIVE_INFINITY
   }
 
-  return { current, get, refresh, ageMs }
+  /** What was fetched last, however old. */
+  const last = (): T | undefined => known?.value
+
+  return { current, get, last, refresh, ageMs }
 }

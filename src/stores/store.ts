@@ -41,7 +41,11 @@ export interface ChatRow {
   updatedAt: Date
 }
 
-type ChatPatch = Partial<Pick<ChatRow, 'title' | 'model' | 'system' | 'options'>>
+/** New values; `null` resets a field. */
+type ChatPatch = Partial<Pick<ChatRow, 'title' | 'model'>> & {
+  system?: string | null | undefined
+  options?: GenerationOptions | null | undefined
+}
 
 export interface MessageRow {
   id: string

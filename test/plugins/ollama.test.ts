@@ -47,6 +47,36 @@ t.test('with OLLAMA_API_URL it is that one, and its credentials are not told', a
   t.notMatch(log, /canary-of-ollama/)
 })
 
+t.test('OLLAMA_API_KEY is sent to Ollama as a bearer, and is not logged', async (t) => {
+  const standIn = await startStandIn()
+  t.teardown(() => standIn.close())
+  const key = 'canary-of-the-key'
+  const { app, close } = await start(t, { OLLAMA_API_URL: standIn.url, OLLAMA_API_KEY: key })
+  await app.ollama.client.chat(
+    { model: 'stand-in', messages: [{ role: 'user', content: 'len=5' }] },
+    () => {},
+    new AbortController().signal,
+  )
+  t.ok(standIn.callsOf('/api/chat').length > 0)
+  for (const { headers } of standIn.calls) t.equal(headers.authorization, `Bearer ${key}`)
+  t.notMatch(await close(), key)
+})
+
+t.test(
+  'a DEFAULT_MODEL that is not pulled is warned of at the start and named in the 404',
+  async (t) => {
+    const standIn = await startStandIn()
+    t.teardown(() => standIn.close())
+    const settings = { OLLAMA_API_URL: standIn.url, DEFAULT_MODEL: 'not-pulled:7b' }
+    const { app, close } = await start(t, settings)
+    const advice = /not-pulled:7b.*ollama pull not-pulled:7b.*DEFAULT_MODEL/
+    await t.rejects(app.ollama.catalogue.find(), { code: 'MODEL_NOT_FOUND', message: advice })
+    const log = await close()
+    const warning = log.split('\n').find((line) => advice.test(line)) ?? '{}'
+    t.equal(JSON.parse(warning).level, 40)
+  },
+)
+
 t.test('an Ollama that is away does not fail the start, and may come later', async (t) => {
   const standIn = await startStandIn()
   t.teardown(() => standIn.close())

@@ -9,6 +9,8 @@ export interface StandInModel {
   continues: boolean
   capabilities: string[]
   digest?: string
+  /** What its Modelfile sets, as /api/show tells it. */
+  parameters?: string
 }
 
 export const standInModel: StandInModel = {
@@ -23,9 +25,10 @@ const continuingTemplate =
   '{{- range $i, $_ := .Messages }}{{- $last := eq (len (slice $.Messages $i)) 1 -}}{{ .Content }}{{ end }}'
 export const closingTemplate = '{{ .System }} {{ .Prompt }} {{ .Response }}'
 
-/** `x` also finds `x:latest`. */
+/** `x` also finds `x:latest`, in any case. */
 export function findModel(models: readonly StandInModel[], name: string) {
-  return models.find((model) => model.name === name || model.name === `${name}:latest`)
+  const names = [name.toLowerCase(), `${name.toLowerCase()}:latest`]
+  return models.find((model) => names.includes(model.name.toLowerCase()))
 }
 
 /** The model as /api/tags lists it. */
@@ -57,6 +60,7 @@ export function loaded(model: StandInModel) {
 /** The model as /api/show tells of it. */
 export function shown(model: StandInModel) {
   return {
+    ...(model.parameters !== undefined && { parameters: model.parameters }),
     template: model.continues ? continuingTemplate : closingTemplate,
     details: listed(model).details,
     model_info: {

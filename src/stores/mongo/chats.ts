@@ -34,11 +34,17 @@ export function createChats(collections: Collections): ChatStore {
 
     async updateChat(userId, chatId, patch, now) {
       const given = Object.entries(patch).filter(([, value]) => value !== undefined)
+      // A chat without a title or a model says so; the wide fields are left out.
+      const isReset = ([name, value]: [string, unknown]) =>
+        value === null && (name === 'system' || name === 'options')
+      const set = given.filter((entry) => !isReset(entry))
+      const unset = given.filter(isReset).map(([name]) => [name, ''])
       const chat = await chats.findOneAndUpdate(
         { _id: chatId, userId },
         {
           $max: { updatedAt: now },
-          ...(given.length > 0 && { $set: Object.fromEntries(given) }),
+          ...(set.length > 0 && { $set: Object.fromEntries(set) }),
+          ...(unset.length > 0 && { $unset: Object.fromEntries(unset) }),
         },
         { returnDocument: 'after' },
       )

@@ -34,7 +34,7 @@ export function chatOf(userId: string, cells: SummaryCells | ChatCells): ChatRow
   return chat
 }
 
-const jsonOrNull = (value: object | undefined) => (value ? JSON.stringify(value) : null)
+const jsonOrNull = (value: object | null | undefined) => (value ? JSON.stringify(value) : null)
 
 /** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
 export function createChats(connection: Connection): ChatStore {
@@ -84,11 +84,13 @@ export function createChats(connection: Connection): ChatStore {
         if (!cells) return undefined
         const chat = chatOf(userId, cells)
         const { title = chat.title, model = chat.model } = patch
-        const { options = chat.options, system = chat.system } = patch
+        const { options = chat.options ?? null, system = chat.system ?? null } = patch
         const updatedAt = new Date(Math.max(now.getTime(), chat.updatedAt.getTime()))
-        const wide = [jsonOrNull(options), system ?? null] as const
+        const wide = [jsonOrNull(options), system] as const
         change(title, model, ...wide, updatedAt.getTime(), chatId)
-        return { ...chat, title, model, options, system, updatedAt }
+        const { options: _, system: __, ...rest } = chat
+        const kept = { ...(options && { options }), ...(system !== null && { system }) }
+        return { ...rest, title, model, ...kept, updatedAt }
       })
     },
 

@@ -32,6 +32,15 @@ export function chatContract(t: Test, { newChat, store }: Subject) {
       t.strictSame(await store().findChat(chat.userId, chat.id), changed)
       const early = await store().updateChat(chat.userId, chat.id, { title: null }, new Date(0))
       t.strictSame(early, { ...changed, title: null }, 'activity never goes back')
+      const reset = await store().updateChat(
+        chat.userId,
+        chat.id,
+        { model: null, system: null, options: null },
+        now,
+      )
+      const { system: _, options: __, ...bare } = chat
+      t.strictSame(reset, { ...bare, title: null, updatedAt: now }, 'null resets a field')
+      t.strictSame(await store().findChat(chat.userId, chat.id), reset)
       t.equal(await store().updateChat(newId(), chat.id, { title: 'C' }, now), undefined)
       t.equal(await store().updateChat(chat.userId, newId(), { title: 'C' }, now), undefined)
     })

@@ -1,0 +1,60 @@
+import type { GenerationOptions } from '../../schemas/messages.js'
+import { AppError } from '../errors.js'
+import type { ResolvedModel } from '../ollama/catalogue.js'
+
+/** The operator's bounds of what one request may ask of Ollama. */
+export interface OptionLimits {
+  maxNumCtx: number
+  maxNumPredict: number
+}
+
+type Model = Pick<ResolvedModel, 'name' | 'trainedContextLength' | 'numPredict'>
+
+/**
+ * Sees that options which a client sends are within their bounds.
+ * @param model the bounds of which hold too; undefined where it is not known.
+ * @throws AppError VALIDATION_FAILED that names the bound.
+ */
+export function assertWithinLimits(
+  { num_ctx = 0, num_predict = 0 }: GenerationOptions,
+  { maxNumCtx, maxNumPredict }: OptionLimits,
+  model: Model | undefined,
+): void {
+  const trained = model?.trainedContextLength ?? Number.POSITIVE_INFINITY
+  if (num_ctx > maxNumCtx) {
+    refuse('num_ctx', maxNumCtx, 'the server’s MAX_NUM_CTX')
+  }
+  if (num_ctx > trained) refuse('num_ctx', trained, `the context length of ${model?.name}`)
+  if (num_predict > maxNumPredict) {
+    refuse('num_predict', maxNumPredict, 'the server’s MAX_NUM_PREDICT')
+  }
+}
+
+function refuse(option: string, most: number, whose: string): never {
+  const message = `options.${option} must be <= ${most}, ${whose}.`
+  throw new AppError('VALIDATION_FAILED', { message })
+}
+
+/** Options that were stored before a bound was lowered, cut to it. */
+export function withinLimits(
+  options: GenerationOptions,
+  { maxNumCtx, maxNumPredict }: OptionLimits,
+  { trainedContextLength = Number.POSITIVE_INFINITY }: Model,
+): GenerationOptions {
+  const { num_ctx, num_predict } = options
+  return {
+    ...options,
+    ...(num_ctx !== undefined && { num_ctx: Math.min(num_ctx, maxNumCtx, trainedContextLength) }),
+    ...(num_predict !== undefined && { num_predict: Math.min(num_predict, maxNumPredict) }),
+  }
+}
+
+/** How many tokens a reply may have at most: what is asked for, else what its model says itself. */
+export function mostTokens(
+  { num_predict }: GenerationOptions,
+  { maxNumPredict }: OptionLimits,
+  { numPredict = -1 }: Model,
+): number {
+  const wanted = num_predict ?? numPredict
+  return wanted < 0 ? maxNumPredict : Math.min(wanted, maxNumPredict)
+}
