@@ -42,6 +42,32 @@ t.test('all texts that changed are kept together, once a second', async (t) => {
   t.equal(passes.length, before, 'nothing is written where nothing changed')
 })
 
+t.test('a checkpoint has what came since the last one that was stored', async (t) => {
+  const { app, newChat, post, read } = await startConversation(t)
+  const { checkpoint } = app.store
+  const given: Checkpoint[] = []
+  let refusals = 0
+  app.store.checkpoint = async (checkpoints) => {
+    given.push(...checkpoints)
+    // The second is stored, and its answer lost.
+    const lost = await checkpoint(checkpoints)
+    if (given.length !== 2) return lost
+    refusals += 1
+    throw Object.assign(new Error('away'), { code: 'STORE_UNAVAILABLE' })
+  }
+  const content = 'len=4000 rate=150'
+  const { reply } = (await post<Turn>(await newChat(), { content })).body
+  await eventually('four checkpoints', () => given.length >= 4)
+  const kept = (await read(reply.chatId)).messages[1]?.content ?? ''
+  t.ok(standInReply(content).startsWith(kept) && kept.length > 0, 'no part is missing or doubled')
+  t.equal(refusals, 1)
+  const ends = given.map(({ from, content }) => from.content + content.length)
+  const starts = given.map(({ from }) => from.content)
+  t.strictSame(starts.slice(0, 4), [0, ends[0], ends[0], ends[2]])
+  await eventually('it has ended', () => app.generations.counts.running === 0)
+  t.match((await read(reply.chatId)).messages[1], { content: standInReply(content) })
+})
+
 t.test('a store that is away for a while costs no text and no end', async (t) => {
   const { app, newChat, post, read } = await startConversation(t)
   const { updateReply, checkpoint } = app.store

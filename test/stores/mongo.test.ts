@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { MongoClient } from 'mongodb'
+import { BSON, MongoClient } from 'mongodb'
 import t, { type Test } from 'tap'
 import { newId } from '../../src/ids.js'
 import { createMongoStore } from '../../src/stores/mongo.js'
@@ -14,8 +14,8 @@ if (!uri) {
   t.plan(0, 'MONGODB_URI is not set: see test/services')
 } else {
   /** A database of its own, which goes with the test. */
-  const newDatabase = async (t: Test) => {
-    const client = await new MongoClient(uri).connect()
+  const newDatabase = async (t: Test, client = new MongoClient(uri)) => {
+    await client.connect()
     const db = client.db(`test-${newId()}`)
     t.teardown(async () => {
       await db.dropDatabase()
@@ -26,6 +26,38 @@ if (!uri) {
 
   t.test('the contract', async (t) => {
     storeContract(t, async () => createMongoStore(await newDatabase(t), async () => {}))
+  })
+
+  t.test('a checkpoint of a long reply sends what is new, not all of it', async (t) => {
+    const client = new MongoClient(uri, { monitorCommands: true })
+    const store = await createMongoStore(await newDatabase(t, client), async () => {})
+    const chat = aChat()
+    await store.createChat(chat)
+    const { id } = (await store.appendTurn(aTurn(chat, { owner: 'a' }))).reply
+    const begun = { status: 'streaming', content: 'x'.repeat(1_000_000) } as const
+    await store.updateReply(id, { status: ['queued'] }, begun)
+    let sent = 0
+    client.on('commandStarted', ({ command }) => {
+      sent += BSON.calculateObjectSize(command)
+    })
+    client.on('commandSucceeded', ({ reply }) => {
+      sent += BSON.calculateObjectSize(reply as object)
+    })
+    for (let n = 0; n < 5; n++) {
+      const piece = { from: { content: begun.content.length + n, thinking: 0 }, content: 'y' }
+      await store.checkpoint([{ id, owner: 'a', epoch: 1, thinking: '', ...piece }])
+    }
+    t.ok(sent > 0 && sent < 100_000, `${sent} bytes for 5 checkpoints`)
+    const kept = await store.findMessage(chat.userId, chat.id, id)
+    t.ok(kept?.content === `${begun.content}yyyyy`, 'and all of it is kept')
+  })
+
+  t.test('records of the first layout are read, and marked with this one', async (t) => {
+    const db = await newDatabase(t)
+    const meta = db.collection<{ _id: string; version: number }>('meta')
+    await meta.insertOne({ _id: 'schema', version: 1 })
+    await createMongoStore(db, async () => {})
+    t.match(await meta.findOne({ _id: 'schema' }), { version: 2 })
   })
 
   t.test('a message whose reply was lost is given one by its repetition', async (t) => {

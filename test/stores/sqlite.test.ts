@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Libsql from 'libsql'
 import t from 'tap'
@@ -74,6 +74,58 @@ t.test(
     )
   },
 )
+
+t.test('a checkpoint of a long reply writes what is new, not all of it', async (t) => {
+  const dir = t.testdir()
+  const chat = aChat()
+  const store = openSqliteStore(dir)
+  t.teardown(() => store.close())
+  await store.createChat(chat)
+  const { reply } = await store.appendTurn(aTurn(chat, { owner: 'a' }))
+  const { id } = reply
+  const begun = { status: 'streaming', content: 'x'.repeat(2_000_000) } as const
+  await store.updateReply(id, { status: ['queued'] }, begun)
+  const log = () => statSync(join(dir, 'chat.db-wal')).size
+  let before = log()
+  let written = 0
+  for (let n = 0; n < 20; n++) {
+    const from = { content: begun.content.length + n, thinking: 0 }
+    const piece = { from, content: 'y', thinking: '' }
+    t.strictSame(await store.checkpoint([{ id, owner: 'a', epoch: 1, ...piece }]), [])
+    // A log that begins anew does not shrink.
+    written += Math.max(0, log() - before)
+    before = log()
+  }
+  t.ok(written < 1_000_000, `${written} bytes for 20 checkpoints`)
+  const kept = await store.findMessage(chat.userId, chat.id, id)
+  t.ok(kept?.content === begun.content + 'y'.repeat(20), 'and all of it is kept')
+})
+
+t.test('a file of the first layouts is opened, with what it has', async (t) => {
+  const dir = t.testdir()
+  const chat = aChat()
+  const store = openSqliteStore(dir)
+  await store.createChat(chat)
+  const { message, reply } = await store.appendTurn(aTurn(chat))
+  const begun = { status: 'streaming', content: 'Begun' } as const
+  await store.updateReply(reply.id, { status: ['queued'] }, begun)
+  await store.close()
+  const old = new Libsql(join(dir, 'chat.db'))
+  old.exec(`
+    DROP TABLE pieces;
+    ALTER TABLE messages DROP COLUMN finish_reason;
+    DROP INDEX sessions_by_user;
+    PRAGMA user_version = 1`)
+  old.close()
+
+  const again = openSqliteStore(dir)
+  t.teardown(() => again.close())
+  t.match(await again.listMessages(chat.id, 10), [message, { content: 'Begun' }])
+  const piece = { from: { content: 5, thinking: 0 }, content: ' more', thinking: '' }
+  const held = { id: reply.id, owner: 'process-a', epoch: 1 }
+  t.strictSame(await again.checkpoint([{ ...held, ...piece }]), [])
+  t.match(await again.listMessages(chat.id, 10), [message, { content: 'Begun more' }])
+})
 
 t.test('a file of a newer version is refused and left as it is', async (t) => {
   const dir = t.testdir()
