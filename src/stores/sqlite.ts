@@ -25,6 +25,8 @@ export function openSqliteStore(dataDir: string): Store {
       PRAGMA foreign_keys = ON;
       PRAGMA cache_size = -16000;
       UPDATE messages SET lease_until = 0 WHERE lease_until IS NOT NULL;
+      -- From here on group-commit.ts waits for locks.
+      PRAGMA busy_timeout = 0;
     `)
     return storeOf(connection)
   } catch (error) {
@@ -42,11 +44,11 @@ function storeOf(connection: Connection): Store {
       answer()
     },
     async close() {
-      commits.flush()
+      await commits.close()
       connection.close()
     },
-    ...createAccounts(connection),
-    ...createChats(connection),
+    ...createAccounts(connection, commits),
+    ...createChats(connection, commits),
     ...createMessages(connection, commits),
   }
 }

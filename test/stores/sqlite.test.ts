@@ -2,9 +2,10 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Libsql from 'libsql'
 import t from 'tap'
+import { newId } from '../../src/ids.js'
 import { openSqliteStore } from '../../src/stores/sqlite.js'
 import { storeContract } from './contract.js'
-import { aChat, aTurn, aUser } from './rows.js'
+import { aChat, aSession, aTurn, aUser } from './rows.js'
 
 t.test('the contract', async (t) => {
   const dir = t.testdir()
@@ -184,3 +185,68 @@ t.test('every query that a request waits for goes by an index', async (t) => {
     /active_by_lease/,
   )
 })
+
+/** Takes the write lock of a store's file, as another process does. */
+function lock(dir: string) {
+  const other = new Libsql(join(dir, 'chat.db'))
+  other.exec('BEGIN IMMEDIATE')
+  return {
+    release() {
+      other.exec('ROLLBACK')
+      other.close()
+    },
+  }
+}
+
+t.test(
+  'while another process holds the write lock, writes wait together and reads go on',
+  async (t) => {
+    const dir = t.testdir()
+    const store = openSqliteStore(dir)
+    t.teardown(() => store.close())
+    const [user, chat, session] = [aUser(), aChat(), aSession()]
+    await store.createUser(user)
+    await store.createChat(chat)
+    await store.createSession(session)
+    const { reply } = await store.appendTurn(aTurn(chat, { owner: 'a' }))
+    await store.updateReply(reply.id, { status: ['queued'] }, { status: 'streaming' })
+    const piece = { from: { content: 0, thinking: 0 }, content: 'Hm', thinking: '' }
+    const now = new Date()
+    /** Every write there is. */
+    const writes = () => [
+      store.createUser(aUser()),
+      store.createSession(aSession()),
+      store.rotateSession(session.id, session.generation, now, now),
+      store.deleteSession(newId()),
+      store.deleteSessionsOf(newId()),
+      store.deleteExpiredSessions(new Date(0)),
+      store.deleteUser(newId()),
+      store.createChat(aChat()),
+      store.updateChat(chat.userId, chat.id, { title: 'B' }, now),
+      store.deleteChat(newId(), newId()),
+      store.appendTurn(aTurn(chat)),
+      store.checkpoint([{ id: reply.id, owner: 'a', epoch: 1, ...piece }]),
+      store.updateReply(reply.id, { status: ['streaming'] }, { leaseUntil: now }),
+      store.renewLeases('a', now),
+    ]
+    const held = lock(dir)
+    let settled = 0
+    const refused = writes().map((write) => write.finally(() => (settled += 1)))
+    const all = Promise.allSettled(refused)
+    t.strictSame(await store.findUser(user.id), user)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    t.match(await store.findChat(chat.userId, chat.id), { messageCount: 2 })
+    t.equal(settled, 0, 'a read is answered before the wait for the lock is over')
+    for (const result of await all) {
+      t.match(result, {
+        status: 'rejected',
+        reason: { code: 'STORE_UNAVAILABLE', statusCode: 503, message: /^Another process/ },
+      })
+    }
+    const waiting = Promise.all(writes())
+    await new Promise(setImmediate)
+    held.release()
+    await t.resolves(waiting, 'and what still waits is stored when the lock is given back')
+    t.match(await store.findChat(chat.userId, chat.id), { title: 'B', messageCount: 4 })
+  },
+)

@@ -2,6 +2,7 @@ import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
 import { type Connection, isTaken } from './connection.js'
+import type { GroupCommit } from './group-commit.js'
 
 type UserCells = [
   id: string,
@@ -28,7 +29,7 @@ const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
 })
 
 /** Users and sessions. */
-export function createAccounts(connection: Connection): AccountStore {
+export function createAccounts(connection: Connection, commits: GroupCommit): AccountStore {
   const selectUser =
     'SELECT json_array(id, username, email, password_hash, created_at) FROM users WHERE'
   const insertUser = connection.writer(
@@ -63,7 +64,9 @@ export function createAccounts(connection: Connection): AccountStore {
     async createUser({ id, username, email, passwordHash, createdAt }) {
       const keys = [loginKey(username), loginKey(email)] as const
       try {
-        insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime())
+        await commits.write(() =>
+          insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime()),
+        )
       } catch (error) {
         throw isTaken(error) ? new AppError('USER_TAKEN') : error
       }
@@ -83,7 +86,7 @@ export function createAccounts(connection: Connection): AccountStore {
     },
 
     async deleteUser(id) {
-      return connection.transaction(() => {
+      return commits.write(() => {
         removeSessions(id)
         removeChats(id)
         return removeUser(id) > 0
@@ -91,7 +94,8 @@ export function createAccounts(connection: Connection): AccountStore {
     },
 
     async createSession({ id, userId, generation, rotatedAt, expiresAt }) {
-      insertSession(id, userId, generation, rotatedAt.getTime(), expiresAt.getTime())
+      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
+      await commits.write(() => insertSession(id, userId, generation, ...times))
     },
 
     async findSession(sessionId) {
@@ -108,15 +112,16 @@ export function createAccounts(connection: Connection): AccountStore {
     },
 
     async rotateSession(id, generation, rotatedAt, expiresAt) {
-      return moveSession(rotatedAt.getTime(), expiresAt.getTime(), id, generation) > 0
+      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
+      return commits.write(() => moveSession(...times, id, generation) > 0)
     },
 
     async deleteSession(id) {
-      return removeSession(id) > 0
+      return commits.write(() => removeSession(id) > 0)
     },
 
     async deleteSessionsOf(userId) {
-      return connection.transaction(() => {
+      return commits.write(() => {
         const ids = sessionsOf(userId) ?? []
         removeSessions(userId)
         return ids
@@ -124,7 +129,7 @@ export function createAccounts(connection: Connection): AccountStore {
     },
 
     async deleteExpiredSessions(now) {
-      removeExpired(now.getTime())
+      await commits.write(() => removeExpired(now.getTime()))
     },
   }
 }

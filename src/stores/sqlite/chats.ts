@@ -2,6 +2,7 @@ import type { GenerationOptions } from '../../../schemas/messages.js'
 import type { ChatStore } from '../parts.js'
 import type { ChatRow } from '../store.js'
 import type { Connection } from './connection.js'
+import type { GroupCommit } from './group-commit.js'
 
 type SummaryCells = [
   id: string,
@@ -37,7 +38,7 @@ export function chatOf(userId: string, cells: SummaryCells | ChatCells): ChatRow
 const jsonOrNull = (value: object | null | undefined) => (value ? JSON.stringify(value) : null)
 
 /** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
-export function createChats(connection: Connection): ChatStore {
+export function createChats(connection: Connection, commits: GroupCommit): ChatStore {
   const insert = connection.writer(
     `INSERT INTO chats (user_id, ${summaryColumns}, options, system) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   )
@@ -63,7 +64,7 @@ export function createChats(connection: Connection): ChatStore {
       const times = [createdAt.getTime(), updatedAt.getTime()] as const
       const { options, system } = rest
       const wide = [jsonOrNull(options), system ?? null] as const
-      insert(userId, id, title, model, messageCount, ...times, ...wide)
+      await commits.write(() => insert(userId, id, title, model, messageCount, ...times, ...wide))
     },
 
     async findChat(userId, chatId) {
@@ -79,7 +80,7 @@ export function createChats(connection: Connection): ChatStore {
     },
 
     async updateChat(userId, chatId, patch, now) {
-      return connection.transaction(() => {
+      return commits.write(() => {
         const cells = find(chatId, userId)
         if (!cells) return undefined
         const chat = chatOf(userId, cells)
@@ -96,7 +97,7 @@ export function createChats(connection: Connection): ChatStore {
 
     async deleteChat(userId, chatId) {
       // Its messages go in the same statement, by their foreign key.
-      return remove(chatId, userId) > 0
+      return commits.write(() => remove(chatId, userId) > 0)
     },
   }
 }

@@ -3,8 +3,8 @@ import { AppError } from '../../errors.js'
 
 type Value = string | number | null
 
-/** How long to wait for another process that has the file open, such as a backup. */
-const busyTimeoutMs = 2_000
+/** How long the opening waits for another process that has the file locked, such as a backup. */
+const openTimeoutMs = 2_000
 
 /** @returns the error as the store's callers know it; what they can't know is left as it is. */
 function translated(error: unknown): unknown {
@@ -12,10 +12,19 @@ function translated(error: unknown): unknown {
   if (/^SQLITE_(FULL|READONLY|IOERR|CANTOPEN)/.test(error.code)) {
     return new AppError('STORAGE_FULL', { cause: error })
   }
-  if (/^SQLITE_(BUSY|LOCKED)/.test(error.code)) {
-    return new AppError('STORE_UNAVAILABLE', { cause: error })
+  if (lockedCode.test(error.code)) {
+    const message = 'Another process has locked the database: try again.'
+    return new AppError('STORE_UNAVAILABLE', { message, cause: error })
   }
   return error
+}
+
+const lockedCode = /^SQLITE_(BUSY|LOCKED)/
+
+/** Whether another process holds the lock that was wanted. */
+export function isLocked(error: unknown): boolean {
+  if (!(error instanceof AppError)) return false
+  return error.cause instanceof Libsql.SqliteError && lockedCode.test(error.cause.code)
 }
 
 /** Whether a UNIQUE constraint other than the primary key refused the row. */
@@ -25,14 +34,15 @@ export function isTaken(error: unknown): boolean {
 
 /**
  * One SQLite file. All calls are synchronous; each throws AppError STORAGE_FULL or
- * STORE_UNAVAILABLE where the file cannot be read or written.
+ * STORE_UNAVAILABLE where the file cannot be read or written. Once it has been opened, no call
+ * waits for another process's lock.
  */
 export class Connection {
   readonly #db: Libsql.Database
   #open = true
 
   constructor(path: string) {
-    this.#db = this.#guarded(() => new Libsql(path, { timeout: busyTimeoutMs }))
+    this.#db = this.#guarded(() => new Libsql(path, { timeout: openTimeoutMs }))
   }
 
   /** Runs statements that answer nothing. */

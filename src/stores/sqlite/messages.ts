@@ -167,7 +167,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async checkpoint(checkpoints) {
       if (checkpoints.length === 0) return []
-      return connection.transaction(() =>
+      return commits.write(() =>
         checkpoints
           .filter(({ id, owner, epoch, from, content, thinking }) => {
             if (!isHeld(id, owner, epoch)) return true
@@ -179,7 +179,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     },
 
     async renewLeases(owner, until) {
-      moveLeases(until.getTime(), owner)
+      await commits.write(() => moveLeases(until.getTime(), owner))
     },
 
     async findLapsedReplies(now, limit) {
