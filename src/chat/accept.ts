@@ -68,8 +68,8 @@ export class Accept {
     private readonly windows: Windows,
     private readonly limits: OptionLimits,
     private readonly reserve: (ticket: { userId: string; chatId: string }) => Reservation,
-    /** Hears of a message that may or may not be stored. */
-    private readonly onUnsure: (userId: string, messageId: string) => void,
+    /** Called with a turn that may or may not be stored. */
+    private readonly onUnconfirmed: (userId: string, messageId: string, replyId: string) => void,
   ) {}
 
   /** Whether a reply's record is on its way to the store; `onStored` will tell of it. */
@@ -110,7 +110,7 @@ export class Accept {
 
     const place = this.reserve({ userId, chatId })
     const status = place.toRun ? 'streaming' : 'queued'
-    const replyId = replyIdOf(id)
+    const replyId = newReplyId(id)
     this.#storing.add(replyId)
     try {
       const known = { id, replyId, fingerprint, model: model.name, status, chat, options } as const
@@ -119,7 +119,8 @@ export class Accept {
       onStored(turn, place)
       return { ...turn, reply: { ...turn.reply, status: 'queued' } }
     } catch (error) {
-      if (error instanceof AppError && error.code === 'STORE_UNAVAILABLE') this.onUnsure(userId, id)
+      const isAway = error instanceof AppError && error.code === 'STORE_UNAVAILABLE'
+      if (isAway) this.onUnconfirmed(userId, id, replyId)
       throw error
     } finally {
       this.#storing.delete(replyId)
@@ -164,9 +165,11 @@ export class Accept {
   }
 }
 
-/** The id of the reply to a message, which begins alike: an index has the two side by side. */
-export const replyIdOf = (messageId: string) =>
-  messageId.slice(0, 8) + derivedId('reply', messageId).slice(8)
+/**
+ * The id of a new reply to a message. It begins like the message's: an index has the two side by
+ * side. It never comes again, though a message's does when its key is used after its chat's end.
+ */
+const newReplyId = (messageId: string) => messageId.slice(0, 8) + newId().slice(8)
 
 /** @throws AppError IDEMPOTENCY_KEY_REUSED when the key was used for something else. */
 function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint: string) {

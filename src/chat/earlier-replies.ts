@@ -1,9 +1,6 @@
+import { Outage } from '../outage.js'
 import type { Store } from '../stores/store.js'
 import type { Ticket } from './fair-queue.js'
-
-interface Log {
-  warn(details: object, message: string): void
-}
 
 /** Replies that one look reads; while there are as many, there may be others. */
 const perLook = 500
@@ -19,6 +16,7 @@ export class EarlierReplies {
   #mayBe = true
   #timer: NodeJS.Timeout | undefined
   #look: Promise<void> | undefined
+  readonly #outage: Outage
 
   constructor(
     private readonly store: Store,
@@ -26,8 +24,14 @@ export class EarlierReplies {
     private readonly isOwn: (messageId: string) => boolean,
     /** Whether there are turns of which the store never said whether it has them. */
     private readonly isUnsure: () => boolean,
-    private readonly log: Log,
-  ) {}
+    log: ConstructorParameters<typeof Outage>[0],
+  ) {
+    this.#outage = new Outage(log, {
+      failing:
+        'could not look for replies that an earlier process left; later ones of their chats wait until the database answers',
+      over: 'replies that an earlier process left are looked for again',
+    })
+  }
 
   /** Whether there may be any. */
   get mayBe(): boolean {
@@ -49,12 +53,11 @@ export class EarlierReplies {
   #lookOnce(): Promise<void> {
     this.#look ??= this.#areLeft()
       .then((areLeft) => {
+        this.#outage.over()
         this.#mayBe = areLeft
         if (!areLeft) clearInterval(this.#timer)
       })
-      .catch((error: unknown) => {
-        this.log.warn({ err: error }, 'what another process left is not known; looked for again')
-      })
+      .catch((error: unknown) => this.#outage.failed(error))
       .finally(() => {
         this.#look = undefined
       })

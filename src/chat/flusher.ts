@@ -1,5 +1,6 @@
 import type { MessageChunk } from '../../schemas/messages.js'
 import type { Hub } from './hub.js'
+import type { Leases } from './leases.js'
 import type { LiveReply } from './live-reply.js'
 
 /**
@@ -34,13 +35,12 @@ export class Flusher {
 
   constructor(
     private readonly hub: Hub,
-    /** False while this process cannot be sure that it still holds its replies. */
-    private readonly holds: () => boolean,
+    private readonly leases: Pick<Leases, 'valid'>,
   ) {}
 
   /** Text came, or what has yet to be read. */
   add(reply: LiveReply, isFirst = false): void {
-    if (isFirst && this.holds()) {
+    if (isFirst && this.leases.valid) {
       this.announce(reply)
       return
     }
@@ -81,7 +81,7 @@ export class Flusher {
 
   /** Ends a turn: what was taken is read and announced. */
   #read(replies: readonly LiveReply[], beganAt: number): void {
-    if (this.holds()) {
+    if (this.leases.valid) {
       const polledAt = performance.now()
       for (const reply of replies) this.#readOne(reply)
       const moreMs = (performance.now() - polledAt) / replies.length - this.#tellingMs

@@ -9,13 +9,14 @@ import type { ModelCatalogue } from '../ollama/catalogue.js'
 import type { OllamaClient } from '../ollama/client.js'
 import type { ChatRow, MessageRow, Store, StoredTurn } from '../stores/store.js'
 import { Accept, type SendInput } from './accept.js'
+import { Checkpoints } from './checkpoints.js'
 import { DeterministicReplies } from './deterministic.js'
 import { EarlierReplies } from './earlier-replies.js'
 import { EndedLately } from './ended-lately.js'
 import { FairQueue, type Place, type Reservation } from './fair-queue.js'
 import { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
-import { Keeper } from './keeper.js'
+import { Leases } from './leases.js'
 import { type Interruption, LiveReply } from './live-reply.js'
 import { LogWriter } from './log-writer.js'
 import { Mirrors, type ServerNews } from './mirrors.js'
@@ -31,7 +32,7 @@ import { sharePlaces } from './shared-places.js'
 import { Stopping } from './stopping.js'
 import { Takeover } from './takeover.js'
 import { TokenEstimate } from './token-estimate.js'
-import { UnsureTurns } from './unsure-turns.js'
+import { UnconfirmedTurns } from './unconfirmed-turns.js'
 import { Windows } from './windows.js'
 
 interface Log {
@@ -76,12 +77,13 @@ export class Generations {
   readonly #earlier: EarlierReplies
   readonly #queue: FairQueue<LiveReply>
   readonly #flusher: Flusher
-  readonly #keeper: Keeper
+  readonly #leases: Leases
+  readonly #checkpoints: Checkpoints
   readonly #takeover: Takeover
   readonly #runner: Runner
   readonly #accept: Accept
-  readonly #unsure: UnsureTurns
-  readonly #lookEveryMs: number
+  readonly #unconfirmed: UnconfirmedTurns
+  readonly #lookAgainMs: number
   readonly #outbox: Outbox | undefined
   readonly #logWriter: LogWriter | undefined
   readonly #others: OtherServers
@@ -92,9 +94,10 @@ export class Generations {
   constructor(services: Services, settings: GenerationSettings) {
     const { store, cache, client, catalogue, hub, log } = services
     const { maxConcurrent, userMaxConcurrent, queueMax, limits } = settings
-    // A dead server's replies are found within LEASE_MS: the lease, and a look.
+    // A dead server's replies go on within LEASE_MS: the lease ends, and is seen to have ended twice.
     const leaseMs = settings.leaseMs * 0.8
-    this.#lookEveryMs = settings.leaseMs * 0.1
+    const pauses = { idleMs: settings.leaseMs, againMs: settings.leaseMs * 0.1 }
+    this.#lookAgainMs = pauses.againMs
     this.#services = services
     const state = new ReplyState(store, newId(), leaseMs, (row) => this.#noteMove(row))
     const estimate = new TokenEstimate()
@@ -129,8 +132,8 @@ export class Generations {
       interrupt: (reply) => this.#interrupt(reply, 'stopped'),
     })
     const isOwn = (id: string) =>
-      this.#held.has(id) || this.#accept.isStoring(id) || this.#unsure.hasReply(id)
-    this.#earlier = new EarlierReplies(store, isOwn, () => this.#unsure.areThere, log)
+      this.#held.has(id) || this.#accept.isStoring(id) || this.#unconfirmed.hasReply(id)
+    this.#earlier = new EarlierReplies(store, isOwn, () => this.#unconfirmed.areThere, log)
     this.#queue = new FairQueue<LiveReply>(
       { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
       (reply) => void this.#run(reply),
@@ -138,15 +141,11 @@ export class Generations {
       this.#earlier,
       shared && this.#peers && sharePlaces(shared.places, this.#peers, leaseMs / 3),
     )
-    this.#keeper = new Keeper(
-      store,
-      state.owner,
-      leaseMs,
-      this.#held,
-      (reply) => this.#interrupt(reply, 'lost'),
-      log,
-    )
-    const flusher = new Flusher(hub, () => this.#keeper.holds())
+    const held = { store, held: this.#held, owner: state.owner, log }
+    const onLost = (reply: LiveReply) => this.#lose(reply)
+    this.#leases = new Leases({ ...held, leaseMs, onLost })
+    this.#checkpoints = new Checkpoints({ ...held, onLost })
+    const flusher = new Flusher(hub, this.#leases)
     this.#flusher = flusher
     const known = new DeterministicReplies(cache)
     this.#runner = new Runner({
@@ -162,7 +161,7 @@ export class Generations {
       limits,
       log,
     })
-    this.#unsure = new UnsureTurns(store, (turn) => this.#holdOwn(turn))
+    this.#unconfirmed = new UnconfirmedTurns(store, (turn) => this.#holdOwn(turn))
     this.#accept = new Accept(
       store,
       state,
@@ -171,7 +170,7 @@ export class Generations {
       windows,
       limits,
       (ticket) => this.#queue.reserve(ticket),
-      (userId, messageId) => this.#unsure.add(userId, messageId),
+      (...turn) => this.#unconfirmed.add(...turn),
     )
     this.#takeover = new Takeover(
       store,
@@ -181,6 +180,7 @@ export class Generations {
       hub,
       isOwn,
       (reply) => this.#hold(reply),
+      pauses,
       log,
     )
   }
@@ -196,11 +196,12 @@ export class Generations {
 
   /** Takes up what a process before this one left unfinished, and begins to keep. */
   async start(): Promise<void> {
-    this.#keeper.start()
+    this.#leases.start()
+    this.#checkpoints.start()
     if (this.#outbox) this.#services.hub.listen(this.#outbox)
     this.#leave = await this.#peers?.hear<ServerNews>(serversChannel, (news) => this.#hear(news))
-    this.#takeover.start(this.#lookEveryMs)
-    if (!this.#services.shared) await this.#earlier.untilTaken(this.#lookEveryMs)
+    this.#takeover.look()
+    if (!this.#services.shared) await this.#earlier.untilTaken(this.#lookAgainMs)
   }
 
   /**
@@ -239,10 +240,12 @@ export class Generations {
     await this.#takeover.close()
     // With those that were claimed in the meantime.
     await Promise.all([...this.#held.values()].map((reply) => reply.end))
-    await this.#keeper.close()
+    this.#peers?.tell(serversChannel, { handedOver: true } satisfies ServerNews)
+    this.#leases.stop()
+    await this.#checkpoints.close()
     this.#flusher.close()
     this.#logWriter?.close()
-    this.#unsure.close()
+    this.#unconfirmed.close()
     await this.#others.close()
     await this.#leave?.()
   }
@@ -293,7 +296,7 @@ export class Generations {
 
   #tellPlace(reply: LiveReply, place: Place): void {
     reply.waitAt(place)
-    if (!this.#keeper.holds()) return
+    if (!this.#leases.valid) return
     this.#services.hub.toChat(reply.chatId, 'message-start', presentStart(reply.row, place))
   }
 
@@ -325,6 +328,7 @@ export class Generations {
     if ('watch' in news) void this.#outbox?.watch(news.watch)
     else if ('dropChat' in news) this.#dropHeld(news.dropChat)
     else if ('freed' in news) this.#queue.retry()
+    else if ('handedOver' in news) this.#takeover.look()
     else {
       const reply = this.#held.get(news.stop)
       if (reply) this.#interrupt(reply, 'stopped')
@@ -338,6 +342,11 @@ export class Generations {
   #dropHeld(chatId: string): void {
     this.#services.hub.chatGone(chatId)
     for (const reply of this.#heldOfChat(chatId)) this.#interrupt(reply, 'lost')
+  }
+
+  /** Another process has the reply, or it is gone: unless its end is just being stored. */
+  #lose(reply: LiveReply): void {
+    if (!reply.isOver && !reply.isEnding) this.#interrupt(reply, 'lost')
   }
 
   /** Ends a reply from outside: at once when it waits, else its run ends it. */

@@ -26,6 +26,8 @@ export type ServerNews =
   | { dropChat: string }
   /** A place at Ollama. */
   | { freed: true }
+  /** A server that goes down released what it held. */
+  | { handedOver: true }
 
 type ChatNews = { [E in ChatEventName]: { event: E; payload: ServerEvents[E] } }[ChatEventName]
 type UserNews = { [E in UserEventName]: { event: E; payload: ServerEvents[E] } }[UserEventName]

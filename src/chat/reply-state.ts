@@ -1,5 +1,5 @@
 import type { MessageFault, MessageStatus, Usage } from '../../schemas/messages.js'
-import type { MessageRow, ReplyChange, Store } from '../stores/store.js'
+import type { MessageRow, ReplyChange, ReplyCondition, Store } from '../stores/store.js'
 
 /*
  * The life of a reply, and the only place that moves it:
@@ -43,6 +43,32 @@ const textChange = ({ content, thinking }: { content: string; thinking: string }
   thinking: thinking || null,
 })
 
+/** That nothing has happened to a lapsed reply since it was found. */
+const lapsedAsFound = ({ status, epoch, owner, leaseUntil }: MessageRow): ReplyCondition => ({
+  status: [status],
+  epoch,
+  owner: owner ?? null,
+  ...(leaseUntil && { leaseUntil }),
+})
+
+const ending = ({
+  status,
+  completedAt,
+  text,
+  finishReason,
+  usage,
+  error,
+}: Outcome): ReplyChange => ({
+  status,
+  completedAt: completedAt ?? new Date(),
+  owner: null,
+  leaseUntil: null,
+  ...(text && textChange(text)),
+  ...(finishReason && { finishReason }),
+  ...(usage && { usage }),
+  ...(error && { error }),
+})
+
 export class ReplyState {
   constructor(
     private readonly store: Store,
@@ -76,26 +102,26 @@ export class ReplyState {
     text: { content: string; thinking: string },
   ): Promise<MessageRow | undefined> {
     const begun = row.status === 'streaming'
-    return this.#move(
-      row.id,
-      { status: [row.status], epoch: row.epoch, owner: row.owner ?? null },
-      {
-        owner: this.owner,
-        leaseUntil: this.leaseUntil(),
-        ...(begun && {
-          epoch: row.epoch + 1,
-          epochStart: text.content.length,
-          ...textChange(text),
-          // A reply without an owner was handed over in order; only a dead owner counts.
-          takeovers: row.takeovers + (row.owner === undefined ? 0 : 1),
-        }),
-      },
-    )
+    return this.#move(row.id, lapsedAsFound(row), {
+      owner: this.owner,
+      leaseUntil: this.leaseUntil(),
+      ...(begun && {
+        epoch: row.epoch + 1,
+        epochStart: text.content.length,
+        ...textChange(text),
+        takeovers: row.takeovers + (this.#isOwnerDead(row) ? 1 : 0),
+      }),
+    })
   }
 
   /** Whether a lapsed reply has been taken over too often to be tried again. */
   isExhausted(row: MessageRow): boolean {
-    return row.owner !== undefined && row.takeovers >= maxTakeovers
+    return this.#isOwnerDead(row) && row.takeovers >= maxTakeovers
+  }
+
+  /** Whether its owner died with it: not where it was handed over in order, or is this process. */
+  #isOwnerDead({ owner }: MessageRow): boolean {
+    return owner !== undefined && owner !== this.owner
   }
 
   /** Gives a reply up for any process to claim at once; its text so far is kept. */
@@ -112,26 +138,19 @@ export class ReplyState {
 
   /**
    * Ends a reply.
-   * @param owner who must still hold it; undefined: whoever does.
+   * @param owner who must still hold it.
    */
-  end(row: MessageRow, outcome: Outcome, owner?: string | null): Promise<MessageRow | undefined> {
-    return this.#move(
-      row.id,
-      { status: endsFrom[outcome.status], epoch: row.epoch, ...(owner !== undefined && { owner }) },
-      {
-        status: outcome.status,
-        completedAt: outcome.completedAt ?? new Date(),
-        owner: null,
-        leaseUntil: null,
-        ...(outcome.text && textChange(outcome.text)),
-        ...(outcome.finishReason && { finishReason: outcome.finishReason }),
-        ...(outcome.usage && { usage: outcome.usage }),
-        ...(outcome.error && { error: outcome.error }),
-      },
-    )
+  end(row: MessageRow, outcome: Outcome, owner: string | null): Promise<MessageRow | undefined> {
+    const condition = { status: endsFrom[outcome.status], epoch: row.epoch, owner }
+    return this.#move(row.id, condition, ending(outcome))
   }
 
-  /** Who stored the reply may have died before it could tell of it; whoever moves it does. */
+  /** Ends a reply whose lease is over, unless its owner renews that first. */
+  endLapsed(row: MessageRow, outcome: Outcome): Promise<MessageRow | undefined> {
+    return this.#move(row.id, lapsedAsFound(row), ending(outcome))
+  }
+
+  /** Every transition is published, because the process that stored the reply may have died. */
   async #move(...update: Parameters<Store['updateReply']>): Promise<MessageRow | undefined> {
     const moved = await this.store.updateReply(...update)
     if (moved) this.onMoved(moved)

@@ -3,6 +3,7 @@ import type { MessageFault, Usage } from '../../schemas/messages.js'
 import { AppError } from '../errors.js'
 import { canThink, type ModelCatalogue } from '../ollama/catalogue.js'
 import type { ChatResult, OllamaClient } from '../ollama/client.js'
+import { Outage } from '../outage.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { unlessAborted } from '../within.js'
 import { fitContext, type Prompt } from './context.js'
@@ -29,6 +30,7 @@ const overlong: MessageFault = {
 
 interface Log {
   info(details: object, message: string): void
+  warn(details: object, message: string): void
   error(details: object, message: string): void
 }
 
@@ -51,7 +53,14 @@ type Generated = Required<Pick<Outcome, 'finishReason' | 'usage'>>
 
 /** Runs one reply from its turn in the queue to its one terminal state. */
 export class Runner {
-  constructor(private readonly parts: Parts) {}
+  readonly #outage: Outage
+
+  constructor(private readonly parts: Parts) {
+    this.#outage = new Outage(parts.log, {
+      failing: 'the end of a reply could not be stored; trying again until the database takes it',
+      over: 'ends of replies are stored again',
+    })
+  }
 
   /** Resolves when the reply has ended or was lost or released; never rejects. */
   async run(reply: LiveReply): Promise<void> {
@@ -114,6 +123,7 @@ export class Runner {
         const ended =
           (await state.end(reply.row, end, state.owner)) ??
           (retryMs > storeRetryMs.first ? await this.#storedEnd(reply, completedAt) : undefined)
+        this.#outage.over()
         if (ended) {
           flusher.announce(reply)
           hub.toChat(reply.chatId, 'message', presentMessage(ended))
@@ -124,7 +134,7 @@ export class Runner {
         } else flusher.forget(reply)
         return reply.finish(ended)
       } catch (error) {
-        log.error({ err: error, replyId: reply.id }, 'a reply’s end could not be stored; retrying')
+        this.#outage.failed(error, { replyId: reply.id })
         // Who comes next finds the checkpoint.
         if (reply.isGivenUp) return this.#forget(reply)
         await delay(retryMs, undefined, { ref: false })

@@ -1,6 +1,7 @@
 import type { StreamLog, TextParts } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
+import { Outage } from '../outage.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { within } from '../within.js'
 import type { Hub } from './hub.js'
@@ -25,7 +26,11 @@ interface Log {
 export class Takeover {
   #timer: NodeJS.Timeout | undefined
   #pass: Promise<void> | undefined
+  #isLookWanted = false
   #closed = false
+  /** The lapsed leases that were found, by reply: where each ended, and when it was first seen. */
+  #lapsed = new Map<string, { leaseUntil: number; seenAt: number }>()
+  readonly #outage: Outage
 
   constructor(
     private readonly store: Store,
@@ -37,34 +42,85 @@ export class Takeover {
     private readonly isOwn: (messageId: string) => boolean,
     /** Called with a reply that this process has claimed. */
     private readonly onClaimed: (reply: LiveReply) => void,
+    /** `idleMs` from one look to the next where no lease ends; `againMs` where one has. */
+    private readonly pauses: { idleMs: number; againMs: number },
     private readonly log: Log,
-  ) {}
-
-  /** Looks now, and then every `everyMs`. */
-  start(everyMs: number): void {
-    this.#look()
-    this.#timer = setInterval(() => this.#look(), everyMs).unref()
+  ) {
+    this.#outage = new Outage(log, {
+      failing:
+        'could not look for replies of dead servers; trying again until the database answers',
+      over: 'replies of dead servers are looked for again',
+    })
   }
 
-  /** One pass at a time; a fault is logged, and the next pass tries again. */
-  #look(): void {
+  /** Looks now, and from then on whenever a lease ends, or else every `idleMs`. */
+  look(): void {
+    if (this.#closed) return
+    clearTimeout(this.#timer)
+    this.#isLookWanted = this.#pass !== undefined
     this.#pass ??= this.#takeLapsed()
-      .catch((error: unknown) => this.log.warn({ err: error }, 'no replies could be taken over'))
-      .finally(() => {
+      .then((nextMs) => {
+        this.#outage.over()
+        return nextMs
+      })
+      .catch((error: unknown) => {
+        this.#outage.failed(error)
+        return this.pauses.againMs
+      })
+      .then((nextMs) => {
         this.#pass = undefined
+        if (this.#closed) return
+        this.#timer = setTimeout(() => this.look(), this.#isLookWanted ? 0 : nextMs).unref()
       })
   }
 
-  async #takeLapsed(): Promise<void> {
-    /** The chats with a reply that waits for Ollama: those after it wait for it. */
-    const waiting = new Set<string>()
-    for (const row of await this.store.findLapsedReplies(new Date(), perPass)) {
-      if (this.#closed) return
-      if (this.isOwn(row.id) || waiting.has(row.chatId)) continue
-      // What one had to wait for, each of the others would.
-      if (waiting.size > 0 && needsModel(row)) waiting.add(row.chatId)
-      else if ((await this.#take(row)) === 'waits') waiting.add(row.chatId)
+  /** @returns after how many milliseconds to look again. */
+  async #takeLapsed(): Promise<number> {
+    const { idleMs, againMs } = this.pauses
+    const firstEnd = await this.store.firstLeaseEnd()
+    const inMs = firstEnd ? firstEnd.getTime() - Date.now() : idleMs
+    if (inMs > 0) {
+      this.#lapsed.clear()
+      return Math.min(inMs + 1, idleMs)
     }
+    /** Chats with a reply that is not taken yet: those after it wait for it. */
+    const waiting = new Set<string>()
+    let isOllamaAway = false
+    const rows = await this.store.findLapsedReplies(new Date(), perPass)
+    this.#noteLapsed(rows)
+    for (const row of rows) {
+      if (this.#closed) break
+      if (this.isOwn(row.id) || waiting.has(row.chatId)) continue
+      // If Ollama timed out once, skip what needs it for this pass.
+      const isLater = !this.#isForsaken(row) || (isOllamaAway && needsModel(row))
+      if (isLater) waiting.add(row.chatId)
+      else if ((await this.#take(row)) === 'waits') {
+        waiting.add(row.chatId)
+        isOllamaAway = true
+      }
+    }
+    return againMs
+  }
+
+  #noteLapsed(rows: readonly MessageRow[]): void {
+    const now = Date.now()
+    const seen = this.#lapsed
+    this.#lapsed = new Map()
+    for (const { id, leaseUntil } of rows) {
+      const end = leaseUntil?.getTime() ?? 0
+      const known = seen.get(id)
+      this.#lapsed.set(id, known?.leaseUntil === end ? known : { leaseUntil: end, seenAt: now })
+    }
+  }
+
+  /**
+   * Whether nobody holds a lapsed reply. When the store was away its owner lives and renews the
+   * lease as soon as the store answers, which it did when the lapse was first seen.
+   */
+  #isForsaken(row: MessageRow): boolean {
+    const found = this.#lapsed.get(row.id)
+    if (!found || found.leaseUntil === 0) return true
+    return Date.now() - found.seenAt >= this.pauses.againMs
   }
 
   async #take(row: MessageRow): Promise<'waits' | undefined> {
@@ -110,7 +166,7 @@ export class Takeover {
     const error = { code: why.code, message: why.message }
     const text = await keptText(row, this.streamLog)
     const outcome = { status: 'interrupted', error, text } as const
-    const ended = await this.state.end(row, outcome, row.owner ?? null)
+    const ended = await this.state.endLapsed(row, outcome)
     if (!ended) return
     this.hub.toChat(row.chatId, 'message', presentMessage(ended))
     this.log.info({ replyId: row.id, code: why.code }, 'reply interrupted')
@@ -118,7 +174,7 @@ export class Takeover {
 
   async close(): Promise<void> {
     this.#closed = true
-    clearInterval(this.#timer)
+    clearTimeout(this.#timer)
     if (this.#pass) await within(this.#pass, passEndMs)
   }
 }

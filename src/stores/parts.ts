@@ -34,4 +34,5 @@ export type MessageStore = Pick<
   | 'checkpoint'
   | 'renewLeases'
   | 'findLapsedReplies'
+  | 'firstLeaseEnd'
 >

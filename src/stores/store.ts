@@ -112,6 +112,8 @@ export interface ReplyCondition {
   epoch?: number
   /** Undefined: whoever owns it. */
   owner?: string | null
+  /** The lease that was found: its owner has not renewed it since. */
+  leaseUntil?: Date
 }
 
 /** New values; `null` removes a field. */
@@ -232,8 +234,13 @@ export interface Store {
    * @returns the ids of the replies that are no longer held.
    */
   checkpoint(checkpoints: readonly Checkpoint[]): Promise<string[]>
-  /** Moves the lease of every reply that `owner` holds. */
-  renewLeases(owner: string, until: Date): Promise<void>
+  /**
+   * Extends the leases of these replies of `owner` until `until`; none gets shorter.
+   * @returns the ids of those that `owner` does not hold any more.
+   */
+  renewLeases(owner: string, ids: readonly string[], until: Date): Promise<string[]>
   /** Replies not ended whose lease is over at `now`, the oldest first. */
   findLapsedReplies(now: Date, limit: number): Promise<MessageRow[]>
+  /** The end of the lease that ends first, over or not; undefined where every reply has ended. */
+  firstLeaseEnd(): Promise<Date | undefined>
 }

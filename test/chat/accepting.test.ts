@@ -129,7 +129,7 @@ t.test('a turn that is stored for longer than its lease lasts is not taken over'
   await ask(socket, 'join-chat', { chatId })
   const { appendTurn, findLapsedReplies } = app.store
   // As if the whole process had been stopped meanwhile.
-  app.store.renewLeases = async () => {}
+  app.store.renewLeases = async () => []
   let passes = 0
   let goOn = () => {}
   const isFoundTwice = new Promise<void>((resolve) => (goOn = resolve))

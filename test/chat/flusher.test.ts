@@ -18,10 +18,10 @@ function start(t: Test) {
     },
     toUser() {},
   })
-  const process = { holds: true }
-  const flusher = new Flusher(hub, () => process.holds)
+  const leases = { valid: true }
+  const flusher = new Flusher(hub, leases)
   t.teardown(() => flusher.close())
-  return { flusher, told, process, nextFrame: () => once(frames, 'frame') }
+  return { flusher, told, leases, nextFrame: () => once(frames, 'frame') }
 }
 
 /**
@@ -129,13 +129,13 @@ t.test('a reply that is lost between the two is not told', async (t) => {
 })
 
 t.test('what a process is not sure to hold is told when it is', async (t) => {
-  const { flusher, told, process, nextFrame } = start(t)
-  process.holds = false
+  const { flusher, told, leases, nextFrame } = start(t)
+  leases.valid = false
   const steps: string[] = []
   replyOf('a', flusher, ['1', '2'], steps)
   while (steps.length < 2) await nextTurn()
   t.strictSame(told, [])
-  process.holds = true
+  leases.valid = true
   await nextFrame()
   t.strictSame(told, ['12'])
 })

@@ -39,9 +39,15 @@ export async function startConversation(
   settings: Readonly<Record<string, string>> = {},
   options: StandInOptions = {},
   prepare?: Parameters<typeof startApp>[2],
+  appOptions?: Parameters<typeof startApp>[3],
 ) {
   const standIn = await startStandIn(options)
   t.teardown(() => standIn.close())
-  const server = await startApp(t, { OLLAMA_API_URL: standIn.url, ...settings }, prepare)
+  const server = await startApp(
+    t,
+    { OLLAMA_API_URL: standIn.url, ...settings },
+    prepare,
+    appOptions,
+  )
   return { standIn, ...server, ...(await converse(server.url)) }
 }

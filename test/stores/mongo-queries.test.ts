@@ -74,6 +74,7 @@ const readWhole = new Set([
   'messages.findAndModify {_id, status $in, owner} whole',
   'messages.findAndModify {_id, status $in, owner $exists} whole',
   'messages.findAndModify {_id, status $in, epoch, owner} whole',
+  'messages.findAndModify {_id, status $in, epoch, owner, leaseUntil} whole',
 ])
 
 if (!uri) {

@@ -184,6 +184,11 @@ t.test('every query that a request waits for goes by an index', async (t) => {
     plan('SELECT id FROM messages WHERE lease_until <= 9 ORDER BY created_at'),
     /active_by_lease/,
   )
+  const firstEnd = plan(
+    'SELECT lease_until FROM messages WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1',
+  )
+  t.match(firstEnd, /active_by_lease/)
+  t.notMatch(firstEnd, /TEMP B-TREE/)
 })
 
 /** Takes the write lock of a store's file, as another process does. */

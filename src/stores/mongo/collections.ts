@@ -52,7 +52,6 @@ const indexes: Record<keyof Collections, IndexDescription[]> = {
   messages: [
     { name: 'listMessages', key: { chatId: 1, seq: 1 }, unique: true },
     { name: 'listActiveReplies', key: { activeIn: 1 }, sparse: true },
-    { name: 'renewLeases', key: { owner: 1 }, sparse: true },
     { name: 'findLapsedReplies', key: { leaseUntil: 1 }, sparse: true },
   ],
 }

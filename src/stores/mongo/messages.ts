@@ -81,17 +81,17 @@ export function createMessages(collections: Collections): MessageStore {
         { ordered: false },
       )
       if (matchedCount === checkpoints.length) return []
-      const held = await messages
-        .find({ $or: checkpoints.map(heldBy) })
-        .project<{ _id: string }>({ _id: 1 })
-        .toArray()
-      const ids = new Set(held.map(({ _id }) => _id))
-      return checkpoints.map(({ id }) => id).filter((id) => !ids.has(id))
+      return missing(
+        checkpoints.map(({ id }) => id),
+        { $or: checkpoints.map(heldBy) },
+      )
     },
 
-    async renewLeases(owner, until) {
-      const held = { owner, leaseUntil: { $exists: true } }
-      await messages.updateMany(held, { $set: { leaseUntil: until } })
+    async renewLeases(owner, ids, until) {
+      const held = { _id: { $in: [...ids] }, owner, leaseUntil: { $exists: true } }
+      const { matchedCount } = await messages.updateMany(held, { $max: { leaseUntil: until } })
+      if (matchedCount === ids.length) return []
+      return missing(ids, held)
     },
 
     async findLapsedReplies(now, limit) {
@@ -102,6 +102,24 @@ export function createMessages(collections: Collections): MessageStore {
         .toArray()
       return lapsed.map(messageOf)
     },
+
+    async firstLeaseEnd() {
+      const first = await messages.findOne(
+        { leaseUntil: { $exists: true } },
+        { sort: { leaseUntil: 1 }, projection: { _id: 0, leaseUntil: 1 } },
+      )
+      return first?.leaseUntil
+    },
+  }
+
+  /** Those of `ids` that the filter does not match. */
+  async function missing(
+    ids: readonly string[],
+    filter: Filter<MessageDocument>,
+  ): Promise<string[]> {
+    const found = await messages.find(filter).project<{ _id: string }>({ _id: 1 }).toArray()
+    const matched = new Set(found.map(({ _id }) => _id))
+    return ids.filter((id) => !matched.has(id))
   }
 }
 
@@ -115,12 +133,13 @@ function appending({ epoch, from, content, thinking }: Checkpoint): UpdateFilter
   return { $push: { pieces: { from, content, thinking } } }
 }
 
-function filterOf({ status, epoch, owner }: ReplyCondition): Filter<MessageDocument> {
+function filterOf({ status, epoch, owner, leaseUntil }: ReplyCondition): Filter<MessageDocument> {
   return {
     status: { $in: [...status] },
     ...(epoch !== undefined && { epoch }),
     ...(owner === null && { owner: { $exists: false } }),
     ...(typeof owner === 'string' && { owner }),
+    ...(leaseUntil && { leaseUntil }),
   }
 }
 

@@ -76,8 +76,15 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
      VALUES (?, ?, ?, ?, ?)`,
   )
   const removePieces = connection.writer('DELETE FROM pieces WHERE message_id = ?')
-  const moveLeases = connection.writer(
-    'UPDATE messages SET lease_until = ? WHERE lease_until IS NOT NULL AND owner = ?',
+  const ofOwner = `id IN (SELECT value FROM json_each(?)) AND owner = ? AND lease_until IS NOT NULL`
+  const extendLeases = connection.writer(
+    `UPDATE messages SET lease_until = max(lease_until, ?) WHERE ${ofOwner}`,
+  )
+  const heldOf = connection.reader<string[]>(
+    `SELECT json_group_array(id) FROM messages WHERE ${ofOwner}`,
+  )
+  const firstLeaseEnd = connection.reader<number>(
+    'SELECT lease_until FROM messages WHERE lease_until IS NOT NULL ORDER BY lease_until LIMIT 1',
   )
 
   /** A row with what its checkpoints have added. */
@@ -178,21 +185,31 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
       )
     },
 
-    async renewLeases(owner, until) {
-      await commits.write(() => moveLeases(until.getTime(), owner))
+    async renewLeases(owner, ids, until) {
+      const list = JSON.stringify(ids)
+      const extended = await commits.write(() => extendLeases(until.getTime(), list, owner))
+      if (extended === ids.length) return []
+      const held = new Set(heldOf(list, owner))
+      return ids.filter((id) => !held.has(id))
     },
 
     async findLapsedReplies(now, limit) {
       return (lapsed(now.getTime(), limit) ?? []).map(whole)
     },
+
+    async firstLeaseEnd() {
+      const end = firstLeaseEnd()
+      return end === undefined ? undefined : new Date(end)
+    },
   }
 }
 
-function holds(reply: MessageRow, { status, epoch, owner }: ReplyCondition): boolean {
+function holds(reply: MessageRow, { status, epoch, owner, leaseUntil }: ReplyCondition): boolean {
   return (
     status.includes(reply.status) &&
     (epoch === undefined || reply.epoch === epoch) &&
-    (owner === undefined || (reply.owner ?? null) === owner)
+    (owner === undefined || (reply.owner ?? null) === owner) &&
+    (leaseUntil === undefined || reply.leaseUntil?.getTime() === leaseUntil.getTime())
   )
 }
 

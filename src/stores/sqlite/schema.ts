@@ -67,7 +67,7 @@ const steps = [
   CREATE UNIQUE INDEX messages_by_place ON messages (chat_id, seq);
   -- listActiveReplies
   CREATE INDEX active_by_chat ON messages (chat_id, seq) WHERE lease_until IS NOT NULL;
-  -- findLapsedReplies, renewLeases
+  -- findLapsedReplies, firstLeaseEnd
   CREATE INDEX active_by_lease ON messages (lease_until) WHERE lease_until IS NOT NULL;
   `,
   `

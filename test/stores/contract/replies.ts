@@ -209,7 +209,9 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       const leaseUntil = new Date(10_000)
       const mine = await store().appendTurn(aTurn(chat, { owner, leaseUntil }))
       const ended = await store().appendTurn(aTurn(chat, { owner, leaseUntil }))
+      const unnamed = await store().appendTurn(aTurn(chat, { owner, leaseUntil }))
       const other = await store().appendTurn(aTurn(chat, { owner: newId(), leaseUntil }))
+      const missing = newId()
       const end = { status: 'stopped', owner: null, leaseUntil: null } as const
       await store().updateReply(ended.reply.id, { status: ['queued'] }, end)
       const lapsed = async (now: number) =>
@@ -217,17 +219,46 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
           ({ chatId }) => chatId === chat.id,
         )
       t.strictSame(await lapsed(9_999), [])
-      t.strictSame(await lapsed(10_000), [mine.reply, other.reply])
+      t.strictSame(await lapsed(10_000), [mine.reply, unnamed.reply, other.reply])
       t.equal((await store().findLapsedReplies(new Date(10_000), 1)).length, 1)
 
+      t.strictSame(await store().firstLeaseEnd(), leaseUntil)
       const later = new Date(20_000)
-      await store().renewLeases(owner, later)
-      t.strictSame(await lapsed(10_000), [other.reply])
-      t.strictSame(await lapsed(20_000), [{ ...mine.reply, leaseUntil: later }, other.reply])
+      const ids = [mine, ended, other].map(({ reply }) => reply.id)
+      const lost = await store().renewLeases(owner, [...ids, missing], later)
+      t.strictSame(lost, [ended.reply.id, other.reply.id, missing])
+      t.strictSame(await store().renewLeases(owner, [mine.reply.id], new Date(15_000)), [])
+      t.strictSame(await store().renewLeases(owner, [], later), [])
+      t.strictSame(await lapsed(10_000), [unnamed.reply, other.reply])
+      const [held, ...others] = await lapsed(20_000)
+      t.strictSame(held, { ...mine.reply, leaseUntil: later }, 'no lease gets shorter')
+      t.strictSame(others, [unnamed.reply, other.reply])
       const messages = await store().listMessages(chat.id, 10)
       const untouched = messages.find(({ id }) => id === ended.reply.id)
       t.equal(untouched?.leaseUntil, undefined, 'a reply that ended gets no lease')
       await store().deleteChat(chat.userId, chat.id)
+    })
+
+    t.test('change only while the lease that was found is not renewed', async (t) => {
+      const chat = await newChat()
+      const { reply } = await store().appendTurn(aTurn(chat, { leaseUntil: new Date(10_000) }))
+      const { owner = '', leaseUntil = new Date(), epoch } = reply
+      const found = { status: ['queued'], epoch, owner, leaseUntil } as const
+      const change = { owner: 'process-b', leaseUntil: new Date(30_000) }
+      await store().renewLeases(owner, [reply.id], new Date(20_000))
+      t.equal(await store().updateReply(reply.id, found, change), undefined)
+      const renewed = { ...found, leaseUntil: new Date(20_000) }
+      t.match(await store().updateReply(reply.id, renewed, change), change)
+      await store().deleteChat(chat.userId, chat.id)
+    })
+
+    t.test('have no lease when all have ended', async (t) => {
+      const chat = await newChat()
+      const { reply } = await store().appendTurn(aTurn(chat, { leaseUntil: new Date(1) }))
+      t.strictSame(await store().firstLeaseEnd(), new Date(1))
+      const end = { status: 'stopped', owner: null, leaseUntil: null } as const
+      await store().updateReply(reply.id, { status: ['queued'] }, end)
+      t.notSame(await store().firstLeaseEnd(), new Date(1))
     })
   })
 }

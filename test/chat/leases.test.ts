@@ -1,0 +1,127 @@
+import t from 'tap'
+import { AppError } from '../../src/errors.js'
+import { loggerOptions } from '../../src/logging.js'
+import { ask, connect, record } from '../services/client.js'
+import { startConversation } from '../services/conversation.js'
+import { eventually } from '../services/eventually.js'
+import { never, type Script } from '../services/ollama-stand-in.js'
+
+/** A reply that goes on until its client leaves. */
+const endless: Script = async function* () {
+  for (let n = 0; ; n++) {
+    yield { content: `${n} ` }
+    yield { wait: new Promise((resolve) => setTimeout(resolve, 20)) }
+  }
+}
+
+t.test('leases are renewed while a checkpoint hangs', async (t) => {
+  const settings = { LEASE_MS: '400' }
+  const { app, newChat, post } = await startConversation(t, settings, { script: endless })
+  const { renewLeases } = app.store
+  const untils: number[] = []
+  app.store.renewLeases = async (owner, ids, until) => {
+    const lost = await renewLeases(owner, ids, until)
+    untils.push(until.getTime())
+    return lost
+  }
+  let isHanging = false
+  app.store.checkpoint = async () => {
+    isHanging = true
+    return never
+  }
+  await post(await newChat(), { content: 'go' })
+  await eventually('a checkpoint hangs', () => isHanging)
+  const before = untils.length
+  await eventually('the leases are renewed', () => untils.length > before + 9)
+  t.same(app.generations.counts, { waiting: 0, running: 1 })
+  app.store.checkpoint = async () => []
+})
+
+t.test('a renewal that hangs does not delay the next', async (t) => {
+  const settings = { LEASE_MS: '1000' }
+  const { app, newChat, post } = await startConversation(t, settings, { script: endless })
+  const { renewLeases } = app.store
+  let calls = 0
+  let renewals = 0
+  app.store.renewLeases = async (...lease) => {
+    if (++calls === 1) return never
+    const lost = await renewLeases(...lease)
+    renewals++
+    return lost
+  }
+  await post(await newChat(), { content: 'go' })
+  await eventually('others are answered', () => renewals > 3)
+})
+
+t.test('running replies are heard while the store refuses everything, with few warnings', async (t) => {
+  const warnings: string[] = []
+  const stream = { write: (line: string) => void (JSON.parse(line).level >= 40 && warnings.push(line)) }
+  const { app, url, user, newChat, post } = await startConversation(
+    t,
+    { LEASE_MS: '400' },
+    { script: endless },
+    undefined,
+    { logger: { ...loggerOptions({ LOG_LEVEL: 'info' }), stream } },
+  )
+  const chatId = await newChat()
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  const { reply } = (await post(chatId, { content: 'go' })).body
+  await heard.chunk(reply.id)
+  const methods = { ...app.store }
+  let refusals = 0
+  for (const name of Object.keys(methods)) {
+    Reflect.set(app.store, name, async () => {
+      refusals++
+      throw new AppError('STORE_UNAVAILABLE')
+    })
+  }
+  // Every lease is over by then.
+  const refusedAt = Date.now()
+  await heard.until(() => (Date.now() - refusedAt > 2000 ? true : undefined))
+  const before = heard.chunks.length
+  await heard.until(() => (heard.chunks.length > before + 20 ? true : undefined))
+  t.ok(refusals > 5, `${refusals} tries`)
+  Object.assign(app.store, methods)
+  await eventually('the database answers again', () => warnings.length >= 0 && app.generations.counts.running === 1)
+  t.ok(warnings.length <= 4, warnings.join(''))
+  const chunks = heard.chunks.length
+  await heard.until(() => (heard.chunks.length > chunks + 20 ? true : undefined))
+  t.same(new Set(heard.chunks.map(({ epoch }) => epoch)), new Set([1]))
+})
+
+t.test('a reply that another server took over during a lapse is dropped', async (t) => {
+  const settings = { LEASE_MS: '400' }
+  const { app, url, user, newChat, post } = await startConversation(t, settings, {
+    script: endless,
+  })
+  const chatId = await newChat()
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  const { reply } = (await post(chatId, { content: 'go' })).body
+  await heard.chunk(reply.id)
+  app.store.checkpoint = async () => []
+  const taken = { owner: 'another', epoch: 2, takeovers: 1, leaseUntil: new Date(9e12) }
+  await app.store.updateReply(reply.id, { status: ['streaming'] }, taken)
+  await eventually('it is not run here', () => app.generations.counts.running === 0)
+  const row = await app.store.findMessage(user.user.id, chatId, reply.id)
+  t.match(row, { status: 'streaming', ...taken })
+})
+
+t.test('an idle server asks once in LEASE_MS, and writes nothing', async (t) => {
+  const leaseMs = 400
+  const { app } = await startConversation(t, { LEASE_MS: `${leaseMs}` })
+  const asked: { name: string; at: number }[] = []
+  for (const [name, method] of Object.entries(app.store)) {
+    Reflect.set(app.store, name, (...values: unknown[]) => {
+      asked.push({ name, at: performance.now() })
+      return method(...values)
+    })
+  }
+  await eventually('it looks for replies of dead servers', () => asked.length > 5)
+  t.same(new Set(asked.map(({ name }) => name)), new Set(['firstLeaseEnd']))
+  const gaps = asked.slice(1).map(({ at }, n) => at - (asked[n]?.at ?? 0))
+  t.ok(Math.min(...gaps) > leaseMs - 5, `${gaps}`)
+})
