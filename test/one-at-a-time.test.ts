@@ -2,7 +2,7 @@ import t from 'tap'
 import { oneAtATime } from '../src/one-at-a-time.js'
 
 t.test('works that share a name run one after the other, in the order they came', async (t) => {
-  const run = oneAtATime()
+  const run = oneAtATime('STORE_UNAVAILABLE')
   const said: string[] = []
   const work = (name: string) => async () => {
     said.push(`${name} begins`)
@@ -26,7 +26,7 @@ t.test('one that fails lets the next begin; one that never ends is not waited fo
   // Waiting alone keeps no process alive.
   const alive = setInterval(() => {}, 1000)
   t.teardown(() => clearInterval(alive))
-  const run = oneAtATime(10)
+  const run = oneAtATime('TOO_BUSY', 10)
   await t.rejects(
     run(['x'], () => Promise.reject(new Error('failed'))),
     { message: 'failed' },
@@ -36,7 +36,7 @@ t.test('one that fails lets the next begin; one that never ends is not waited fo
   const stuck = run(['x'], () => new Promise<void>((resolve) => (end = resolve)))
   await t.rejects(
     run(['x'], async () => 2),
-    { code: 'STORE_UNAVAILABLE' },
+    { code: 'TOO_BUSY' },
   )
   end()
   await stuck

@@ -34,7 +34,7 @@ export async function createSessions(options: SessionsOptions) {
   const { store, cache, tokens, passwords, maxLoginFailures, log, now = Date.now } = options
   const live = createLiveSessions(store, now)
   const lockout = createLockout(cache, maxLoginFailures, log)
-  const registering = oneAtATime()
+  const registering = oneAtATime('TOO_BUSY')
   const listeners = new Set<(sessionId: string) => void>()
 
   const unsubscribe = await cache.subscribe(sessionsChannel, (sessionId) => {

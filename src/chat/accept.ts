@@ -12,6 +12,7 @@ import type {
   Store,
   StoredTurn,
 } from '../stores/store.js'
+import { within } from '../within.js'
 import { assertFits } from './context.js'
 import type { Reservation } from './fair-queue.js'
 import { assertWithinLimits, type OptionLimits, withinLimits } from './option-limits.js'
@@ -46,6 +47,9 @@ interface Known {
 
 type OnStored = (turn: CreatedTurn, place: Reservation) => void
 
+/** How long a model that is known takes to be found, in milliseconds; longer, Ollama is asked. */
+const knownModelMs = 50
+
 /** A title's longest, in UTF-16 units. */
 const titleLength = 60
 const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
@@ -56,7 +60,7 @@ const graphemes = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
  */
 export class Accept {
   readonly #turnstile = new Turnstile()
-  readonly #inTurn = oneAtATime()
+  readonly #inTurn = oneAtATime('STORE_UNAVAILABLE')
   /** The replies of turns that the store was given and has yet to answer for. */
   readonly #storing = new Set<string>()
 
@@ -90,10 +94,20 @@ export class Accept {
     const { userId, chatId, key } = input
     // In the order of a chat's records; and a repetition finds what it repeats, in whichever chat.
     const names = key === undefined ? [chatId] : [chatId, `${userId} ${key}`]
-    return this.#inTurn(names, () => this.#accept(input, onStored))
+    let model: ResolvedModel | undefined
+    for (;;) {
+      const outcome = await this.#inTurn(names, () => this.#accept(input, onStored, model))
+      if ('message' in outcome) return outcome
+      model = await outcome.finding
+    }
   }
 
-  async #accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
+  /** @returns the turn; or, where Ollama has to be waited for, what its answer will be. */
+  async #accept(
+    input: SendInput,
+    onStored: OnStored,
+    found: ResolvedModel | undefined,
+  ): Promise<StoredTurn | { finding: Promise<ResolvedModel> }> {
     const { userId, chatId, key } = input
     const id = key === undefined ? newId() : derivedId('message', userId, key)
     const fingerprint = fingerprintOf(input)
@@ -104,7 +118,11 @@ export class Accept {
 
     const chat = input.chat ?? (await this.store.findChat(userId, chatId))
     if (!chat) throw new AppError('CHAT_NOT_FOUND')
-    const model = await this.catalogue.find(input.model ?? chat.model ?? undefined)
+    const name = input.model ?? chat.model ?? undefined
+    const finding = Promise.resolve(found ?? this.catalogue.find(name))
+    const model = await within(finding, knownModelMs)
+    // Ollama is waited for outside of the chat's turn, which other messages need meanwhile.
+    if (!model) return { finding }
     const options = this.#optionsFor(model, chat, input)
     assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 

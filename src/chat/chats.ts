@@ -32,7 +32,7 @@ interface Generations {
 
 /** A user's chats. Another's chat is answered exactly as one that does not exist. */
 export class Chats {
-  readonly #deleting = oneAtATime()
+  readonly #deleting = oneAtATime('STORE_UNAVAILABLE')
   /** Chats of which the store never said whether it deleted them. */
   readonly #maybeDeleted = new LRUCache<string, true>({ max: 1000, ttl: maybeDeletedMs })
 

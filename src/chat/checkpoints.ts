@@ -1,9 +1,13 @@
 import { Outage } from '../outage.js'
 import type { Store } from '../stores/store.js'
+import { within } from '../within.js'
 import type { LiveReply } from './live-reply.js'
 
 /** How much text a crash can cost, in milliseconds; while the store fails, the pauses grow. */
 const everyMs = { least: 1000, most: 4000 }
+
+/** How long closing waits for a pass under way, in milliseconds. */
+const passEndMs = 1000
 
 interface Parts {
   store: Pick<Store, 'checkpoint'>
@@ -38,11 +42,11 @@ export class Checkpoints {
     }, this.#pauseMs)
   }
 
-  /** Resolves when the pass under way is over; none follows. */
+  /** Waits a moment for the pass under way; none follows. */
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#timer)
-    await this.#pass
+    await within(this.#pass, passEndMs)
   }
 
   async #storeAll(): Promise<void> {

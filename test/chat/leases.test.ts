@@ -53,43 +53,51 @@ t.test('a renewal that hangs does not delay the next', async (t) => {
   await eventually('others are answered', () => renewals > 3)
 })
 
-t.test('running replies are heard while the store refuses everything, with few warnings', async (t) => {
-  const warnings: string[] = []
-  const stream = { write: (line: string) => void (JSON.parse(line).level >= 40 && warnings.push(line)) }
-  const { app, url, user, newChat, post } = await startConversation(
-    t,
-    { LEASE_MS: '400' },
-    { script: endless },
-    undefined,
-    { logger: { ...loggerOptions({ LOG_LEVEL: 'info' }), stream } },
-  )
-  const chatId = await newChat()
-  const socket = await connect(t, url, user.token)
-  const heard = record(socket)
-  await ask(socket, 'join-chat', { chatId })
-  const { reply } = (await post(chatId, { content: 'go' })).body
-  await heard.chunk(reply.id)
-  const methods = { ...app.store }
-  let refusals = 0
-  for (const name of Object.keys(methods)) {
-    Reflect.set(app.store, name, async () => {
-      refusals++
-      throw new AppError('STORE_UNAVAILABLE')
-    })
-  }
-  // Every lease is over by then.
-  const refusedAt = Date.now()
-  await heard.until(() => (Date.now() - refusedAt > 2000 ? true : undefined))
-  const before = heard.chunks.length
-  await heard.until(() => (heard.chunks.length > before + 20 ? true : undefined))
-  t.ok(refusals > 5, `${refusals} tries`)
-  Object.assign(app.store, methods)
-  await eventually('the database answers again', () => warnings.length >= 0 && app.generations.counts.running === 1)
-  t.ok(warnings.length <= 4, warnings.join(''))
-  const chunks = heard.chunks.length
-  await heard.until(() => (heard.chunks.length > chunks + 20 ? true : undefined))
-  t.same(new Set(heard.chunks.map(({ epoch }) => epoch)), new Set([1]))
-})
+t.test(
+  'running replies are heard while the store refuses everything, with few warnings',
+  async (t) => {
+    const warnings: string[] = []
+    const stream = {
+      write: (line: string) => void (JSON.parse(line).level >= 40 && warnings.push(line)),
+    }
+    const { app, url, user, newChat, post } = await startConversation(
+      t,
+      { LEASE_MS: '400' },
+      { script: endless },
+      undefined,
+      { logger: { ...loggerOptions({ LOG_LEVEL: 'info' }), stream } },
+    )
+    const chatId = await newChat()
+    const socket = await connect(t, url, user.token)
+    const heard = record(socket)
+    await ask(socket, 'join-chat', { chatId })
+    const { reply } = (await post(chatId, { content: 'go' })).body
+    await heard.chunk(reply.id)
+    const methods = { ...app.store }
+    let refusals = 0
+    for (const name of Object.keys(methods)) {
+      Reflect.set(app.store, name, async () => {
+        refusals++
+        throw new AppError('STORE_UNAVAILABLE')
+      })
+    }
+    // Every lease is over by then.
+    const refusedAt = Date.now()
+    await heard.until(() => (Date.now() - refusedAt > 2000 ? true : undefined))
+    const before = heard.chunks.length
+    await heard.until(() => (heard.chunks.length > before + 20 ? true : undefined))
+    t.ok(refusals > 5, `${refusals} tries`)
+    Object.assign(app.store, methods)
+    await eventually(
+      'the database answers again',
+      () => warnings.length >= 0 && app.generations.counts.running === 1,
+    )
+    t.ok(warnings.length <= 4, warnings.join(''))
+    const chunks = heard.chunks.length
+    await heard.until(() => (heard.chunks.length > chunks + 20 ? true : undefined))
+    t.same(new Set(heard.chunks.map(({ epoch }) => epoch)), new Set([1]))
+  },
+)
 
 t.test('a reply that another server took over during a lapse is dropped', async (t) => {
   const settings = { LEASE_MS: '400' }
