@@ -20,7 +20,7 @@ export interface ServerProcess {
 function launch(settings: Readonly<Record<string, string>>) {
   const child = spawn(process.execPath, [entry], {
     // Nothing of this process's own settings reaches it.
-    env: { PATH: process.env.PATH, NODE_ENV: 'test', HOST: '127.0.0.1', PORT: '0', ...settings },
+    env: { PATH: process.env.PATH, ...ownSettings, ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const lines: string[] = []
