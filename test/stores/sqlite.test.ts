@@ -232,7 +232,7 @@ t.test(
       store.appendTurn(aTurn(chat)),
       store.checkpoint([{ id: reply.id, owner: 'a', epoch: 1, ...piece }]),
       store.updateReply(reply.id, { status: ['streaming'] }, { leaseUntil: now }),
-      store.renewLeases('a', now),
+      store.renewLeases('a', [reply.id], now),
     ]
     const held = lock(dir)
     let settled = 0
