@@ -32,7 +32,10 @@ export default fp(
     )
     const { catalogue } = ollama
     const cursors = createCursors(jwtSecret)
-    const chats = new Chats(store, cache, cursors, hub, generations, catalogue, limits)
+    const chats = new Chats(store, cache, cursors, hub, generations, catalogue, {
+      ...limits,
+      maxChats: config.RATE_LIMIT_USER_CHATS,
+    })
     fastify.decorate('hub', hub)
     fastify.decorate('generations', generations)
     fastify.decorate('chats', chats)

@@ -9,6 +9,7 @@ import type { Cache } from '../src/cache/cache.js'
 import { countedCache, type ReadCounts } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { oneNode } from '../src/cache/one-node.js'
+import { OpenCounts } from '../src/cache/open-counts.js'
 import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
 import { refuseOldRedis } from '../src/cache/redis-version.js'
@@ -21,6 +22,8 @@ declare module 'fastify' {
     cache: Cache
     /** What servers share by Redis: the text of running replies, and the places at Ollama. */
     shared: { streamLog: StreamLog; places: Places } | undefined
+    /** How much users have open at all servers. */
+    openCounts: OpenCounts
   }
 }
 
@@ -70,6 +73,9 @@ export default fp(
     const cache = countedCache(redis?.cache ?? createMemoryCache(), counts)
     fastify.decorate('cache', cache)
     fastify.decorate('shared', redis?.shared)
+    const openCounts = redis?.openCounts ?? new OpenCounts()
+    fastify.decorate('openCounts', openCounts)
+    fastify.addHook('onClose', async () => openCounts.stop())
     fastify.addHook('onClose', () => cache.close())
     if (!redis) {
       log.info('cache: this process’s memory; set REDIS_URL to share it between servers by Redis')
@@ -110,7 +116,8 @@ export default fp(
         userMaxConcurrent: config.USER_MAX_CONCURRENT,
         leaseMs: config.LEASE_MS,
       })
-      return { cache, shared: { streamLog: createStreamLog(client, cache.run), places } }
+      const shared = { streamLog: createStreamLog(client, cache.run), places }
+      return { cache, shared, openCounts: new OpenCounts({ client, run: cache.run }) }
     }
 
     function connect(text: string): RedisClient {

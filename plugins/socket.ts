@@ -40,7 +40,7 @@ type Acknowledge = (answer: object) => void
 /** Socket.io: who may connect, and how events are checked, run and acknowledged. */
 export default fp(
   async (fastify) => {
-    const { config, sessions, log } = fastify
+    const { config, sessions, userLimits, log } = fastify
     const events = new Map<string, ClientEvent<TSchema>>()
 
     await fastify.register(fastifySocketIo.default, {
@@ -86,10 +86,19 @@ export default fp(
       const bearer = typeof token === 'string' ? token : /^Bearer (\S+)$/i.exec(header ?? '')?.[1]
       if (!bearer) throw new AppError('UNAUTHORIZED')
       const { userId, sessionId, expiresAt } = await sessions.authenticate(bearer)
+      await countOpen(socket, userId)
       forgetHandshake(socket)
       socket.data.userId = userId
       socket.data.sessionId = sessionId
       socket.data.expiresAt = expiresAt.getTime()
+    }
+
+    /** Counts a socket as its user's, as long as its connection lasts. */
+    async function countOpen({ conn }: ChatSocket, userId: string): Promise<void> {
+      const close = await userLimits.openSocket(userId)
+      conn.once('close', close)
+      // It may have gone while its place was asked for.
+      if (conn.readyState === 'closed') close()
     }
 
     function refusal(error: unknown): Error {
@@ -143,6 +152,7 @@ export default fp(
     }
 
     async function run(name: string, payload: unknown, socket: ChatSocket): Promise<Answer> {
+      userLimits.countRequest(socket.data.userId)
       const event = events.get(name)
       if (!event) throw new AppError('NOT_FOUND', { message: 'There is no such event.' })
       return event.handle(fastify.validatePayload(event.payload, payload), socket)
@@ -156,7 +166,10 @@ export default fp(
       audience.close()
     })
   },
-  { name: 'socket', dependencies: ['auth', 'chat', 'observability', 'security', 'validation'] },
+  {
+    name: 'socket',
+    dependencies: ['auth', 'chat', 'limits', 'observability', 'security', 'validation'],
+  },
 )
 
 interface ErrorSocket {

@@ -162,6 +162,10 @@ export const settings = {
   RATE_LIMIT_LOGIN_FAILURES: setting('10', limit),
   RATE_LIMIT_CREDENTIALS_PER_MINUTE: setting('120', limit),
   RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: setting('200', limit),
+  RATE_LIMIT_USER_REQUESTS_PER_MINUTE: setting('6000', limit),
+  RATE_LIMIT_USER_STREAMS: setting('100', limit),
+  RATE_LIMIT_USER_SOCKETS: setting('100', limit),
+  RATE_LIMIT_USER_CHATS: setting('100000', limit),
 }
 
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }

@@ -55,6 +55,10 @@ export function clientNetworks(address: string): CountedNetwork[] {
   ]
 }
 
+/** What one client may have all of: the /48 of an IPv6 /64, and else the network itself. */
+export const siteOf = (network: string) =>
+  network.endsWith('::/64') ? `${network.split(':').slice(0, 3).join(':')}::/48` : network
+
 /** The eight groups of an IPv6 address, in lower case and without leading zeros. */
 function groupsOf(address: string): string[] {
   const canonical = new URL(`http://[${address}]`).hostname.slice(1, -1)

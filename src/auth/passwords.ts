@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import bcrypt from 'bcrypt'
 import { AppError } from '../errors.js'
+import { siteOf } from './client-network.js'
 import { FairLines } from './fair-lines.js'
 
 /** bcrypt reads no further. */
@@ -23,8 +24,8 @@ function opaqueString(password: string): string | undefined {
 }
 
 /**
- * Hashes and checks passwords, few at once. The networks that ask are served in turn, so that many
- * attempts of one delay another's by one hash.
+ * Hashes and checks passwords, few at once. The networks that ask are served in turn (of IPv6 the
+ * /48), so that many attempts of one delay another's by one hash.
  * @param cost bcrypt's: 12 takes a quarter of a second.
  */
 export async function createPasswords(cost: number) {
@@ -58,7 +59,7 @@ export async function createPasswords(cost: number) {
      * @throws AppError TOO_BUSY when too many wait already.
      */
     async hash(password: string, network: string): Promise<string> {
-      return lines.run(network, () => bcrypt.hash(password, cost))
+      return lines.run(siteOf(network), () => bcrypt.hash(password, cost))
     },
 
     /**
@@ -67,7 +68,7 @@ export async function createPasswords(cost: number) {
      */
     async verify(password: string, hash: string | undefined, network: string): Promise<boolean> {
       const prepared = opaqueString(password)
-      const matches = await lines.run(network, () =>
+      const matches = await lines.run(siteOf(network), () =>
         bcrypt.compare(prepared ?? '', hash ?? dummyHash),
       )
       if (prepared === undefined || hash === undefined) return false

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
 import type { Cache } from '../cache/cache.js'
-import { chatListKey, chatPageKey, chatsState } from '../cache/keys.js'
+import { chatListKey, chatPageKey, chatsState, limitKey } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { newId } from '../ids.js'
@@ -18,6 +18,7 @@ import type { Stopping } from './stopping.js'
 
 /** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
 const maybeDeletedMs = 60_000
+const hourMs = 60 * 60_000
 
 interface Page {
   limit: number
@@ -43,15 +44,17 @@ export class Chats {
     private readonly hub: Hub,
     private readonly generations: Generations,
     private readonly catalogue: Pick<ModelCatalogue, 'findKnown'>,
-    private readonly limits: OptionLimits,
+    /** `maxChats` is how many chats a user keeps at most. */
+    private readonly limits: OptionLimits & { maxChats: number },
   ) {}
 
   /**
-   * @throws AppError UNAUTHORIZED when the account is gone; MODEL_NOT_FOUND, MODEL_CANNOT,
-   *   MODELS_UNKNOWN or VALIDATION_FAILED of its model and options.
+   * @throws AppError UNAUTHORIZED when the account is gone; RATE_LIMITED when it has too many chats;
+   *   MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN or VALIDATION_FAILED of its model and options.
    */
   async create(userId: string, input: ChatInput): Promise<Chat> {
     await this.#check(input, async () => null)
+    await this.#assertRoom(userId)
     const now = new Date()
     const row: ChatRow = {
       id: newId(),
@@ -134,6 +137,26 @@ export class Chats {
     return this.#deleting([`${userId}:${chatId}`], () => this.#delete(userId, chatId))
   }
 
+  /**
+   * Counts a chat that is to be created. The store is asked at the beginning of an hour; within it
+   * the cache counts what is created and deleted. One that then fails counts until the hour is over.
+   */
+  async #assertRoom(userId: string): Promise<void> {
+    const { maxChats } = this.limits
+    if (!Number.isFinite(maxChats)) return
+    let count = await this.#count(userId, 1)
+    if (count <= 1) count = await this.#count(userId, await this.store.countChats(userId))
+    if (count <= maxChats) return
+    await this.#count(userId, -1)
+    throw new AppError('RATE_LIMITED', {
+      message: `An account keeps at most ${maxChats} chats: delete one first.`,
+    })
+  }
+
+  async #count(userId: string, chats: number): Promise<number> {
+    return (await this.cache.hit(limitKey('chats', userId), hourMs, chats)).count
+  }
+
   async #delete(userId: string, chatId: string): Promise<void> {
     // One whose deletion an earlier call began is not found any more, and is finished.
     const isThere = (await this.store.findChat(userId, chatId)) !== undefined
@@ -141,6 +164,7 @@ export class Chats {
     const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId, isThere))
     if (!deleted) throw new AppError('CHAT_NOT_FOUND')
     this.generations.dropChat(chatId)
+    await this.#count(userId, -1)
     this.hub.toUser(userId, 'chat-deleted', { chatId })
   }
 

@@ -18,7 +18,7 @@ export type AccountStore = Pick<
 
 export type ChatStore = Pick<
   Store,
-  'createChat' | 'findChat' | 'listChats' | 'updateChat' | 'deleteChat'
+  'createChat' | 'findChat' | 'listChats' | 'countChats' | 'updateChat' | 'deleteChat'
 >
 
 export type MessageStore = Pick<

@@ -185,6 +185,7 @@ export interface Store {
     limit: number,
     after?: { updatedAt: Date; id: string },
   ): Promise<ChatRow[]>
+  countChats(userId: string): Promise<number>
   /** The chat as it then is; undefined when there is none. */
   updateChat(
     userId: string,

@@ -19,6 +19,7 @@ const wideLimits = {
   RATE_LIMIT_LOGIN_FAILURES: '1000000',
   RATE_LIMIT_CREDENTIALS_PER_MINUTE: '1000000',
   RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '1000000',
+  RATE_LIMIT_USER_STREAMS: '1000000',
 }
 
 /** Settings of the embedded parts, for what is about them whatever the environment names. */

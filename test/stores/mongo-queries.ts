@@ -50,6 +50,10 @@ function queriesOf(name: string, command: Document): Query[] {
     const alone = { find: collection, filter, sort, ...(limit && { limit }) }
     return [query(filter, alone, { sort: Object.fromEntries(sort), whole: !projection })]
   }
+  if (name === 'aggregate') {
+    const filter = command.pipeline[0].$match
+    return [query(filter, { find: collection, filter })]
+  }
   if (name === 'findAndModify') {
     const { query: filter, update, fields } = command
     const alone = {

@@ -23,7 +23,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description:
           'Without a title it takes the first words of its first message. The body may be left out.',
         body: ChatInput,
-        response: { 201: Chat, ...errors(400, 401, 404, 413, 415, 500, 502, 503, 504) },
+        response: { 201: Chat, ...errors(400, 401, 404, 413, 415, 429, 500, 502, 503, 504) },
       },
     },
     async (request, reply) => {
@@ -41,7 +41,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'List the chats',
         description: 'One’s own, the one with the newest activity first.',
         querystring: Closed({ limit: Limit(20), cursor: Type.Optional(Cursor) }),
-        response: { 200: ChatList, ...errors(400, 401, 500, 503) },
+        response: { 200: ChatList, ...errors(400, 401, 429, 500, 503) },
       },
     },
     async ({ session, query }, reply) => sendPage(reply, await chats.list(session.userId, query)),
@@ -57,7 +57,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description: 'With its newest messages, in order; `nextCursor` leads to older ones.',
         params: ChatParams,
         querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
-        response: { 200: ChatWithMessages, ...errors(400, 401, 404, 500, 503) },
+        response: { 200: ChatWithMessages, ...errors(400, 401, 404, 429, 500, 503) },
       },
     },
     async ({ session, params, query: { limit, before } }, reply) =>
@@ -74,7 +74,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description: 'Replaces the fields that are given; what is running is not touched.',
         params: ChatParams,
         body: ChatPatch,
-        response: { 200: Chat, ...errors(400, 401, 404, 413, 415, 500, 502, 503, 504) },
+        response: { 200: Chat, ...errors(400, 401, 404, 413, 415, 429, 500, 502, 503, 504) },
       },
     },
     ({ session, params, body }) => chats.update(session.userId, params.chatId, body),
@@ -89,7 +89,10 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'Delete a chat',
         description: 'Stops what is running in it, then removes it with its messages.',
         params: ChatParams,
-        response: { 204: Type.Null({ description: 'Gone.' }), ...errors(400, 401, 404, 500, 503) },
+        response: {
+          204: Type.Null({ description: 'Gone.' }),
+          ...errors(400, 401, 404, 429, 500, 503),
+        },
       },
     },
     async ({ session, params }, reply) => {

@@ -44,6 +44,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post(
     '/chats/:chatId/messages',
     {
+      preHandler: fastify.limitStreams,
       schema: {
         operationId: 'sendMessage',
         tags: ['messages'],
@@ -93,7 +94,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'Stop a reply',
         description: 'Answers with the reply as it ended; one that had ended before, as it is.',
         params: MessageParams,
-        response: { 200: Message, ...errors(400, 401, 404, 500, 503) },
+        response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
       },
     },
     ({ session, params }) => turns.stop(session.userId, params.chatId, params.messageId),
@@ -102,6 +103,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get(
     '/chats/:chatId/messages/:messageId/stream',
     {
+      preHandler: fastify.limitStreams,
       schema: {
         operationId: 'streamMessage',
         tags: ['messages'],
@@ -113,7 +115,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         params: MessageParams,
         headers: ResumeHeaders,
         querystring: ResumeQuery,
-        response: { 200: {}, ...errors(400, 401, 404, 500, 503) },
+        response: { 200: {}, ...errors(400, 401, 404, 429, 500, 503) },
       },
     },
     async ({ session, params, headers, query }, reply) => {

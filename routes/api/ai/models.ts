@@ -11,7 +11,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         tags: ['models'],
         summary: 'List the models',
         description: 'The models that Ollama has, as it was last asked.',
-        response: { 200: ModelList, ...errors(400, 401, 500, 502, 503, 504) },
+        response: { 200: ModelList, ...errors(400, 401, 429, 500, 502, 503, 504) },
       },
     },
     async () => ({ models: await fastify.ollama.catalogue.list() }),

@@ -12,7 +12,7 @@ import {
 import { errors } from '../../../schemas/common.js'
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
-  const { accounts, sessions, authenticate, limitCredentials } = fastify
+  const { accounts, sessions, authenticate, limitCredentials, limitRequests } = fastify
 
   fastify.post(
     '/register',
@@ -116,13 +116,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.get(
     '/profile',
     {
-      onRequest: authenticate,
+      onRequest: [authenticate, limitRequests],
       schema: {
         operationId: 'getProfile',
         tags: ['auth'],
         summary: 'Read one’s profile',
         description: 'The account that the access token speaks for.',
-        response: { 200: User, ...errors(400, 401, 500, 503) },
+        response: { 200: User, ...errors(400, 401, 429, 500, 503) },
       },
     },
     (request) => sessions.profile(request.session.userId),

@@ -32,6 +32,10 @@ export function createChats(collections: Collections): ChatStore {
       return page.map((chat) => chatOf(userId, chat))
     },
 
+    async countChats(userId) {
+      return chats.countDocuments({ userId })
+    },
+
     async updateChat(userId, chatId, patch, now) {
       const given = Object.entries(patch).filter(([, value]) => value !== undefined)
       // A chat without a title or a model says so; the wide fields are left out.

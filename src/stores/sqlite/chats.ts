@@ -54,6 +54,7 @@ export function createChats(connection: Connection, commits: GroupCommit): ChatS
     )
   const firstPage = page('')
   const nextPage = page('AND (updated_at, id) < (?, ?)')
+  const count = connection.reader<number>('SELECT count(*) FROM chats WHERE user_id = ?')
   const change = connection.writer(
     `UPDATE chats SET title = ?, model = ?, options = ?, system = ?, updated_at = ? WHERE id = ?`,
   )
@@ -77,6 +78,10 @@ export function createChats(connection: Connection, commits: GroupCommit): ChatS
         ? nextPage(userId, after.updatedAt.getTime(), after.id, limit)
         : firstPage(userId, limit)
       return (cells ?? []).map((row) => chatOf(userId, row))
+    },
+
+    async countChats(userId) {
+      return count(userId) ?? 0
     },
 
     async updateChat(userId, chatId, patch, now) {

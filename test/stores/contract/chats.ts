@@ -45,6 +45,15 @@ export function chatContract(t: Test, { newChat, store }: Subject) {
       t.equal(await store().updateChat(chat.userId, newId(), { title: 'C' }, now), undefined)
     })
 
+    t.test('are counted for their user', async (t) => {
+      const { userId } = await newChat({ title: 'another user’s' })
+      const own = newId()
+      t.equal(await store().countChats(own), 0)
+      for (const title of ['a', 'b', 'c']) await newChat({ userId: own, title })
+      t.equal(await store().countChats(own), 3)
+      t.equal(await store().countChats(userId), 1)
+    })
+
     t.test('are listed newest activity first, page by page, each once', async (t) => {
       const userId = newId()
       await newChat({ title: 'another user’s' })
