@@ -26,6 +26,7 @@ export default fp(
         maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
         userMaxConcurrent: config.USER_MAX_CONCURRENT,
         queueMax: config.QUEUE_MAX,
+        userQueueMax: config.USER_QUEUE_MAX,
         leaseMs: config.LEASE_MS,
         limits,
       },

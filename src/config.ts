@@ -156,6 +156,7 @@ export const settings = {
   OLLAMA_MAX_CONCURRENT: setting('4', integer(1, 10_000)),
   USER_MAX_CONCURRENT: setting('2', integer(1, 10_000)),
   QUEUE_MAX: setting('1000', integer(0, 1_000_000)),
+  USER_QUEUE_MAX: setting('20', integer(0, 1_000_000)),
   LEASE_MS: setting('5000', integer(200, 600_000)),
   SHUTDOWN_GRACE_MS: setting('10000', integer(100, 600_000)),
   START_TIMEOUT_MS: setting('15000', integer(100, 600_000)),

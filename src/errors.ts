@@ -37,6 +37,7 @@ const catalogue = {
   REQUEST_TIMEOUT: [408, true, 'The request did not arrive in time.'],
   USER_TAKEN: [409, false, 'The username or the email is taken.'],
   IDEMPOTENCY_KEY_REUSED: [409, false, 'That idempotency key was used for another message.'],
+  USER_QUEUE_FULL: [429, true, 'Too many of your replies are waiting: try again later.'],
   RATE_LIMITED: [429, true, 'Too many requests: try again later.'],
   HEADERS_TOO_LARGE: [431, false, 'The headers are over the limit.'],
   INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],

@@ -57,10 +57,11 @@ export const streamLogKey = (messageId: string, epoch: number) => ({
   endedTtlMs: minute,
 })
 
-/** Who is served at Ollama, among all servers; in one slot, for one script. */
+/** Who is served at Ollama and who waits, among all servers; in one slot, for one script. */
 export const placesKeys = {
   running: `${prefix}:{places}:running`,
   wanting: `${prefix}:{places}:wanting`,
   served: `${prefix}:{places}:served`,
   waiting: `${prefix}:{places}:waiting`,
+  waitingOf: (userId: string) => `${prefix}:{places}:waiting:${userId}`,
 }

@@ -71,7 +71,7 @@ export class Accept {
     private readonly estimate: TokenEstimate,
     private readonly windows: Windows,
     private readonly limits: OptionLimits,
-    private readonly reserve: (ticket: { userId: string; chatId: string }) => Reservation,
+    private readonly reserve: (ticket: { userId: string; chatId: string }) => Promise<Reservation>,
     /** Called with a turn that may or may not be stored. */
     private readonly onUnconfirmed: (userId: string, messageId: string, replyId: string) => void,
   ) {}
@@ -87,7 +87,7 @@ export class Accept {
    *   a repetition of a known message calls nothing.
    * @returns the turn as it was accepted, its reply queued, or as it is where it is a known one.
    * @throws AppError CHAT_NOT_FOUND, MODEL_NOT_FOUND, MODEL_CANNOT, VALIDATION_FAILED,
-   *   MESSAGE_TOO_LONG, QUEUE_FULL, IDEMPOTENCY_KEY_REUSED, or the store's.
+   *   MESSAGE_TOO_LONG, QUEUE_FULL, USER_QUEUE_FULL, IDEMPOTENCY_KEY_REUSED, or the store's.
    */
   async accept(input: SendInput, onStored: OnStored): Promise<StoredTurn> {
     await this.#turnstile.pass()
@@ -126,7 +126,7 @@ export class Accept {
     const options = this.#optionsFor(model, chat, input)
     assertFits(this.windows.of(model, options), chat.system, input.content, this.estimate)
 
-    const place = this.reserve({ userId, chatId })
+    const place = await this.reserve({ userId, chatId })
     const status = place.toRun ? 'streaming' : 'queued'
     const replyId = newReplyId(id)
     this.#storing.add(replyId)

@@ -45,6 +45,7 @@ export interface GenerationSettings {
   maxConcurrent: number
   userMaxConcurrent: number
   queueMax: number
+  userQueueMax: number
   leaseMs: number
   limits: OptionLimits
 }
@@ -93,7 +94,7 @@ export class Generations {
 
   constructor(services: Services, settings: GenerationSettings) {
     const { store, cache, client, catalogue, hub, log } = services
-    const { maxConcurrent, userMaxConcurrent, queueMax, limits } = settings
+    const { maxConcurrent, userMaxConcurrent, queueMax, userQueueMax, limits } = settings
     // A dead server's replies go on within LEASE_MS: the lease ends, and is seen to have ended twice.
     const leaseMs = settings.leaseMs * 0.8
     const pauses = { idleMs: settings.leaseMs, againMs: settings.leaseMs * 0.1 }
@@ -135,7 +136,7 @@ export class Generations {
       this.#held.has(id) || this.#accept.isStoring(id) || this.#unconfirmed.hasReply(id)
     this.#earlier = new EarlierReplies(store, isOwn, () => this.#unconfirmed.areThere, log)
     this.#queue = new FairQueue<LiveReply>(
-      { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax },
+      { maxConcurrent, userMaxConcurrent, maxWaiting: queueMax, userMaxWaiting: userQueueMax },
       (reply) => void this.#run(reply),
       (reply, place) => this.#tellPlace(reply, place),
       this.#earlier,

@@ -20,6 +20,8 @@ export function sharePlaces(
       peers.tell(serversChannel, { freed: true })
     },
 
+    tellWaiting: (userId, waiting) => places.tellWaiting(userId, waiting),
+
     renew: (held, waiting) => places.renew(held, waiting),
   }
 }

@@ -4,21 +4,25 @@ import {
   type EarlierTickets,
   FairQueue,
   type Place,
+  type QueueLimits,
   type Ticket,
 } from '../../src/chat/fair-queue.js'
 import { eventually } from '../services/eventually.js'
 
 function makeQueue(
-  limits: { maxConcurrent?: number; userMaxConcurrent?: number; maxWaiting?: number } = {},
+  limits: Partial<QueueLimits> = {},
   earlier: EarlierTickets<Ticket> = { mayBe: false, goBefore: async () => false },
+  now?: () => number,
 ) {
   const started: string[] = []
   const places = new Map<string, Place>()
   const queue = new FairQueue<Ticket>(
-    { maxConcurrent: 1, userMaxConcurrent: 1, maxWaiting: 1000, ...limits },
+    { maxConcurrent: 1, userMaxConcurrent: 1, maxWaiting: 1000, userMaxWaiting: 1000, ...limits },
     (ticket) => started.push(ticket.id),
     (ticket, place) => places.set(ticket.id, place),
     earlier,
+    undefined,
+    now,
   )
   return { queue, started, places }
 }
@@ -80,23 +84,23 @@ t.test('replies of a chat run in their order, whatever order they came in', asyn
 t.test('past its length it is full, and says when to come again', async (t) => {
   const { queue } = makeQueue({ maxConcurrent: 2, maxWaiting: 2 })
   const [a, b] = [ticket('a', 0), ticket('b', 0)]
-  const reserved = queue.reserve(a)
-  queue.reserve(a)
-  queue.reserve(a)
+  const reserved = await queue.reserve(a)
+  await queue.reserve(a)
+  await queue.reserve(a)
   const full = { code: 'QUEUE_FULL', statusCode: 503, retryAfter: 1 }
-  t.throws(() => queue.reserve(a), full, 'of one user one may start at once, and two wait')
+  await t.rejects(queue.reserve(a), full, 'of one user one may start at once, and two wait')
   reserved.giveBack()
   reserved.giveBack()
-  queue.reserve(a)
-  t.throws(() => queue.reserve(a), { code: 'QUEUE_FULL' }, 'a place is given back once')
-  t.equal(queue.reserve(b).toRun, true, 'another user’s can run')
-  t.throws(() => queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'and then nobody’s')
+  await queue.reserve(a)
+  await t.rejects(queue.reserve(a), { code: 'QUEUE_FULL' }, 'a place is given back once')
+  t.equal((await queue.reserve(b)).toRun, true, 'another user’s can run')
+  await t.rejects(queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'and then nobody’s')
 })
 
 t.test('a place to run that is held for a ticket is taken by no other', async (t) => {
   const { queue, started } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 2 })
   const [a, b, c] = [ticket('a', 0, 'one'), ticket('b', 0), ticket('c', 0)]
-  const [place, unused] = [queue.reserve(a), queue.reserve(b)]
+  const [place, unused] = [await queue.reserve(a), await queue.reserve(b)]
   t.same([place.toRun, unused.toRun], [true, true])
   queue.enqueue(ticket('a', 1, 'one'))
   queue.enqueue(c)
@@ -114,11 +118,11 @@ t.test('a place to run that is held for a ticket is taken by no other', async (t
 t.test('a ticket that can start at once finds a place in a full queue', async (t) => {
   const { queue, started } = makeQueue({ maxConcurrent: 2, maxWaiting: 1 })
   for (const n of [0, 1]) queue.enqueue(ticket('a', n))
-  t.throws(() => queue.reserve(ticket('a', 2)), { code: 'QUEUE_FULL' })
+  await t.rejects(queue.reserve(ticket('a', 2)), { code: 'QUEUE_FULL' })
   const b = ticket('b', 0)
-  queue.enqueue(b, queue.reserve(b))
+  queue.enqueue(b, await queue.reserve(b))
   t.same(started, ['a0', 'b0'])
-  t.throws(() => queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'that one would wait')
+  await t.rejects(queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL' }, 'that one would wait')
 })
 
 t.test('who leaves makes room at once and never runs', async (t) => {
@@ -170,7 +174,7 @@ t.test('what nobody here has goes before later ones of its chat', async (t) => {
   }
   const { queue, started } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 2 }, earlier)
   const behind = ticket('a', 1, 'one')
-  t.equal(queue.reserve(behind).toRun, false, 'it must be asked')
+  t.equal((await queue.reserve(behind)).toRun, false, 'it must be asked')
   queue.enqueue(behind)
   queue.enqueue(ticket('a', 2, 'two'))
   await eventually('the other chat’s runs', () => started.length > 0)
@@ -178,7 +182,7 @@ t.test('what nobody here has goes before later ones of its chat', async (t) => {
   inTheWay.clear()
   earlier.mayBe = false
   const later = ticket('a', 3, 'one')
-  const reservation = queue.reserve(later)
+  const reservation = await queue.reserve(later)
   t.equal(reservation.toRun, false, 'not before the one that waits')
   queue.enqueue(later, reservation)
   t.same(started, ['a2', 'a1'], 'which nothing is in the way of any more')
@@ -196,7 +200,7 @@ t.test('what is begun while one is asked about counts', async (t) => {
   queue.enqueue(ticket('a', 1))
   earlier.mayBe = false
   const other = ticket('b', 1)
-  const reservation = queue.reserve(other)
+  const reservation = await queue.reserve(other)
   t.equal(reservation.toRun, true)
   queue.enqueue(other, reservation)
   answer(false)
@@ -204,4 +208,106 @@ t.test('what is begun while one is asked about counts', async (t) => {
   t.same(started, ['b1'], 'one place, one that runs')
   queue.done(other)
   t.same(started, ['b1', 'a1'])
+})
+
+t.test('a user at its limit is not before one who can start', async (t) => {
+  const { queue, started } = makeQueue({ maxConcurrent: 4, userMaxConcurrent: 2 })
+  for (const n of [0, 1]) queue.enqueue(ticket('c', n))
+  for (const n of [0, 1, 2, 3, 4, 5]) queue.enqueue(ticket('a', n))
+  t.same(started, ['c0', 'c1', 'a0', 'a1'])
+  const b = ticket('b', 0)
+  queue.enqueue(b)
+  t.same(queue.place(b), { position: 1 })
+  queue.done(ticket('c', 0))
+  t.equal(started.at(-1), 'b0')
+})
+
+t.test('replies of a busy chat are not before one of another chat', async (t) => {
+  const { queue, started } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 2 })
+  queue.enqueue(ticket('b', 0))
+  for (const n of [0, 1, 2, 3, 4, 5]) queue.enqueue(ticket('a', n, 'busy'))
+  const other = ticket('a', 6, 'other')
+  queue.enqueue(other)
+  t.same(queue.place(other), { position: 1 })
+  queue.done(ticket('b', 0))
+  t.equal(started.at(-1), 'a6')
+})
+
+t.test('positions and times are those at which replies of equal length start', async (t) => {
+  const seed = Number(process.env.SEED ?? Date.now() % 100_000)
+  t.comment(`seed ${seed}`)
+  let state = seed
+  const random = (n: number) => {
+    state = (state * 1103515245 + 12345) % 2147483648
+    return Math.floor((state / 2147483648) * n)
+  }
+  const replyMs = 1000
+  for (let round = 0; round < 40; round++) {
+    let now = 0
+    const limits = { maxConcurrent: 1 + random(4), userMaxConcurrent: 1 + random(3) }
+    const { queue, started } = makeQueue(limits, undefined, () => now)
+    const tickets = new Map<string, Ticket>()
+    const startedAt = new Map<string, number>()
+    const note = () => {
+      for (const id of started) if (!startedAt.has(id)) startedAt.set(id, now)
+    }
+    const send = (n: number) => {
+      const userId = 'abcdef'[random(6)] ?? 'a'
+      const one = ticket(userId, n, `${userId}-chat-${random(4)}`)
+      tickets.set(one.id, one)
+      queue.enqueue(one)
+      note()
+    }
+    /** Ends the replies that are over at `until`, in the order in which they began. */
+    const pass = (until: number) => {
+      for (let n = ended; n < started.length; n = ended) {
+        const id = started[n] ?? ''
+        const endsAt = (startedAt.get(id) ?? 0) + replyMs
+        if (endsAt > until) break
+        now = endsAt
+        ended += 1
+        const one = tickets.get(id)
+        if (one) queue.done(one)
+        note()
+      }
+      now = until
+    }
+    let ended = 0
+    // The first reply tells how long replies take.
+    send(0)
+    pass(replyMs)
+    for (let n = 1; n < 30; n++) {
+      send(n)
+      pass(now + random(150))
+    }
+    const waiting = [...tickets.values()].filter(({ id }) => !started.includes(id))
+    const told = new Map(waiting.map((one) => [one.id, queue.place(one)]))
+    const startedBefore = started.length
+    pass(1_000_000)
+    const came = started.slice(startedBefore).map((id, index) => {
+      const estimatedStart = new Date(startedAt.get(id) ?? 0)
+      return [id, { position: index + 1, estimatedStart }] as const
+    })
+    t.strictSame(told, new Map(came), `round ${round}`)
+  }
+})
+
+t.test('of one user only so many wait, and others have room', async (t) => {
+  const { queue } = makeQueue({ maxConcurrent: 2, userMaxConcurrent: 1, userMaxWaiting: 3 })
+  for (const n of [0, 1, 2, 3]) {
+    const one = ticket('a', n)
+    queue.enqueue(one, await queue.reserve(one))
+  }
+  t.equal(queue.waitingCount, 3)
+  const full = { code: 'USER_QUEUE_FULL', statusCode: 429, retryAfter: 1, retryable: true }
+  await t.rejects(queue.reserve(ticket('a', 4)), full)
+  for (const n of [0, 1]) {
+    const theirs = ticket('b', n)
+    queue.enqueue(theirs, await queue.reserve(theirs))
+  }
+  queue.leave(ticket('a', 3))
+  const held = await queue.reserve(ticket('a', 4))
+  await t.rejects(queue.reserve(ticket('a', 5)), full, 'what is held for a reply counts')
+  held.giveBack()
+  t.equal((await queue.reserve(ticket('a', 5))).toRun, false)
 })

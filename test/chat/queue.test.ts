@@ -3,6 +3,7 @@ import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
 import type { Message, Turn } from '../../schemas/messages.js'
 import { readEvents } from '../../web/events.js'
+import { api, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
@@ -72,7 +73,7 @@ t.test('a user with 100 waiting delays another’s first by one turn', async (t)
     open = resolve
   })
   const { script, order } = watched(gate)
-  const settings = { OLLAMA_MAX_CONCURRENT: '1' }
+  const settings = { OLLAMA_MAX_CONCURRENT: '1', USER_QUEUE_MAX: '200' }
   const busy = await startConversation(t, settings, { script })
   const other = await converse(busy.url)
   const chatIds = await Promise.all(Array.from({ length: 10 }, () => busy.newChat()))
@@ -129,6 +130,97 @@ t.test('past QUEUE_MAX: a clear 503, before anything is stored', async (t) => {
   const retried = await post(full, { content: 'x' }, { 'idempotency-key': key })
   t.equal(retried.status, 202, 'later there is room')
 })
+
+t.test(
+  'past USER_QUEUE_MAX a user is refused by REST, SSE and socket, and others have room',
+  async (t) => {
+    const { script, letGo } = held()
+    const settings = { OLLAMA_MAX_CONCURRENT: '4', USER_MAX_CONCURRENT: '2' }
+    const { app, url, user, newChat, post, send, read } = await startConversation(t, settings, {
+      script,
+    })
+    t.teardown(() => {
+      for (const go of letGo) go()
+    })
+    const chatIds = await Promise.all(Array.from({ length: 10 }, () => newChat()))
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, (_, n) =>
+        post<Turn & ApiError>(chatIds[n % 10] ?? '', { content: `${n}` }),
+      ),
+    )
+    const refusedOnes = answers.filter(({ status }) => status !== 202)
+    t.equal(answers.length - refusedOnes.length, 22, 'two run, and 20 wait')
+    for (const { status, headers, body } of refusedOnes) {
+      t.match({ status, code: body.code }, { status: 429, code: 'USER_QUEUE_FULL' })
+      t.match(headers.get('retry-after'), /^[1-9]\d*$/)
+    }
+    t.same(app.generations.counts, { waiting: 20, running: 2 })
+
+    const chatId = await newChat()
+    t.match(await send(chatId, { content: 'waits for its reply' }), { status: 429 })
+    t.match(await send(chatId, { content: 'as a stream' }, { accept: 'text/event-stream' }), {
+      status: 429,
+      body: { code: 'USER_QUEUE_FULL' },
+    })
+    const socket = await connect(t, url, user.token)
+    t.match(await ask(socket, 'chat-message', { chatId, content: 'by socket' }), {
+      ok: false,
+      error: { code: 'USER_QUEUE_FULL', retryable: true },
+    })
+    t.same((await read(chatId)).messages, [], 'nothing of what is refused is stored')
+
+    const other = await converse(url)
+    const theirs = await other.newChat()
+    t.equal((await other.post(theirs, { content: 'first' })).status, 202)
+    t.equal((await other.post(theirs, { content: 'second' })).status, 202, 'theirs may wait')
+    letGo[0]?.()
+    await eventually('one waits no more', () => app.generations.counts.waiting === 20)
+    t.equal((await post(chatId, { content: 'later' })).status, 202)
+  },
+)
+
+t.test(
+  'USER_QUEUE_MAX holds over all servers that share a Redis',
+  { skip: process.env.REDIS_URL ? false : 'REDIS_URL is not set' },
+  async (t) => {
+    const { script, letGo } = held()
+    const settings = {
+      DATA_DIR: t.testdir(),
+      JWT_SECRET: 'a secret that both of the servers share',
+    }
+    const first = await startConversation(t, settings, { script })
+    t.teardown(() => {
+      for (const go of letGo) go()
+    })
+    const second = await startApp(t, { ...settings, OLLAMA_API_URL: first.standIn.url })
+    const calls = [first.call, api(second.url, first.user.token)]
+    const chatIds = await Promise.all(Array.from({ length: 10 }, () => first.newChat()))
+    const send = (call = first.call, chatId = '') =>
+      call<ApiError>(
+        'POST',
+        first.messagesOf(chatId),
+        { content: 'x' },
+        { prefer: 'respond-async' },
+      )
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, (_, n) => send(calls[n % 2], chatIds[n % 10])),
+    )
+    const codes = answers.map(({ body }) => body.code).filter((code) => code !== undefined)
+    t.same(new Set(codes), new Set(['USER_QUEUE_FULL']))
+    const accepted = answers.length - codes.length
+    // The second server lets as many in unasked as might run at once.
+    t.ok(accepted >= 20 && accepted <= 24, `${accepted} accepted`)
+    const other = await converse(second.url)
+    t.equal((await other.post(await other.newChat(), { content: 'y' })).status, 202)
+    // What is stopped makes room at the other server.
+    const { messages } = await first.read(chatIds[0] ?? '')
+    t.ok(messages.length > 0)
+    for (const chatId of chatIds) await first.call('DELETE', `/api/ai/chats/${chatId}`)
+    const later = await first.newChat()
+    t.equal((await send(calls[1], later)).status, 202)
+    t.equal((await send(calls[0], later)).status, 202)
+  },
+)
 
 t.test('with QUEUE_MAX 0 nobody waits, and a hundred equal sends are one', async (t) => {
   const { script, letGo } = held()

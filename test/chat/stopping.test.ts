@@ -69,6 +69,7 @@ t.test('stop against finish, and stop against stop: one end, the same for all', 
   const random = seededRandom(t)
   const { url, user, call, newChat, read, messagesOf } = await startConversation(t, {
     USER_MAX_CONCURRENT: '10',
+    USER_QUEUE_MAX: '60',
     OLLAMA_MAX_CONCURRENT: '10',
   })
   const socket = await connect(t, url, user.token)
