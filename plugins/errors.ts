@@ -1,8 +1,6 @@
-import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import type { ApiError } from '../schemas/common.js'
-import { AppError, type ErrorCode } from '../src/errors.js'
+import { AppError, type ErrorCode, errorBody } from '../src/errors.js'
 
 /** Fastify's own errors that are a client's fault. */
 const codesOfFastify: Readonly<Record<string, ErrorCode>> = {
@@ -52,14 +50,14 @@ export default fp(
 
 function asAppError(error: FastifyError): AppError {
   if (error instanceof AppError) return error
-  const { code, statusCode = 500, validation } = error
+  const { code, statusCode = 500 } = error
   const known = codesOfFastify[code] ?? codesOfStatus[statusCode]
   if (!known) return new AppError('INTERNAL', { cause: error })
-  return new AppError(known, validation ? { message: error.message } : {})
+  return new AppError(known)
 }
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { statusCode, code, message, replyId, retryAfter, cause } = error
+  const { statusCode, code, retryAfter, cause } = error
   // A full queue or an end that was asked for is no fault.
   if (statusCode === 503 && !cause) request.log.warn({ code }, 'request refused')
   else if (statusCode >= 500) request.log.error({ err: error }, 'request failed')
@@ -68,15 +66,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
   reply.code(statusCode).header('X-Request-Id', request.id)
   if (retryAfter !== undefined) reply.header('Retry-After', retryAfter)
   if (statusCode === 401) reply.header('WWW-Authenticate', 'Bearer')
-  const body: ApiError = {
-    statusCode,
-    code,
-    error: STATUS_CODES[statusCode] ?? 'Error',
-    message,
-    requestId: request.id,
-    ...(replyId !== undefined && { replyId }),
-  }
-  return reply.type('application/json; charset=utf-8').send(body)
+  return reply.type('application/json; charset=utf-8').send(errorBody(error, request.id))
 }
 
 /** The methods that are served at a path; a catch-all route says nothing of it. */

@@ -11,6 +11,7 @@ import '../schemas/health.js'
 import '../schemas/messages.js'
 import '../schemas/models.js'
 import { AppError } from '../src/errors.js'
+import { fieldFaults, type SchemaFault } from '../src/field-faults.js'
 import { assertPlainJson, parseJson } from '../src/json-text.js'
 
 declare module 'fastify' {
@@ -23,14 +24,25 @@ declare module 'fastify' {
   }
 }
 
+type Fault = SchemaFault & FastifySchemaValidationError
+
 interface Check {
   (data: unknown): boolean
-  errors?: FastifySchemaValidationError[] | null
+  errors?: Fault[] | null
 }
 type Compile = (route: { schema: unknown }) => Check
 
 /** Only JSON, and JSON is UTF-8. */
 const jsonType = /^application\/json\s*(?:;\s*charset=(?:utf-8|"utf-8")\s*)?$/i
+
+/** What the parts of a request are called where the field's name alone would not tell. */
+const partNames: Readonly<Record<SchemaErrorDataVar | 'payload', string>> = {
+  body: '',
+  payload: '',
+  querystring: 'In the query string: ',
+  params: 'In the path: ',
+  headers: 'In the headers: ',
+}
 
 /** A number in a query string or path; coercion alone would take `0x10` and `1e1`. */
 const digits = /^-?\d{1,16}$/
@@ -86,7 +98,9 @@ function createCompiler(coerceTypes: false | 'array'): Compile {
       coerceTypes,
       removeAdditional: false,
       useDefaults: true,
-      allErrors: false,
+      // `assertPlainJson` bounds how many there can be.
+      allErrors: true,
+      verbose: true,
       allowUnionTypes: true,
       strictTypes: true,
       // Lengths are UTF-16 units, as in JavaScript; Ajv logs that it would rather not.
@@ -103,40 +117,32 @@ function checkText(schema: TSchema, check: Check): Check {
   const properties: Record<string, TSchema> = schema.properties ?? {}
   const integers = Object.keys(properties).filter((name) => properties[name]?.type === 'integer')
   const checked: Check = (data) => {
-    const values = { ...(data as Record<string, unknown>) }
-    for (const name of integers) {
-      const value = values[name]
-      if (typeof value === 'string' && !digits.test(value)) return fault(name, 'must be integer')
-    }
-    for (const [name, value] of Object.entries(values)) {
-      if (String(value).includes('\0')) return fault(name, 'must not hold NUL')
+    const faults: Fault[] = []
+    for (const [name, value] of Object.entries(data as Record<string, unknown>)) {
+      const parentSchema = properties[name]
+      const at = { instancePath: `/${name}`, schemaPath: '', ...(parentSchema && { parentSchema }) }
+      if (integers.includes(name) && typeof value === 'string' && !digits.test(value)) {
+        faults.push({ ...at, keyword: 'type', params: { type: 'integer' } })
+      }
+      if (String(value).includes('\0')) {
+        faults.push({ ...at, keyword: 'text', params: {}, message: 'must not hold NUL' })
+      }
     }
     const valid = check(data)
-    checked.errors = check.errors ?? null
-    return valid
-  }
-  function fault(name: string, message: string): false {
-    const instancePath = `/${name}`
-    checked.errors = [{ keyword: 'text', instancePath, schemaPath: '', params: {}, message }]
-    return false
+    checked.errors = [...faults, ...(check.errors ?? [])]
+    return valid && faults.length === 0
   }
   return checked
 }
 
 function refusal(
-  errors: readonly FastifySchemaValidationError[],
+  faults: readonly FastifySchemaValidationError[],
   part: SchemaErrorDataVar | 'payload',
 ): AppError {
-  const [first] = errors
-  const where = `${part}${first?.instancePath ?? ''}`
-  return new AppError('VALIDATION_FAILED', { message: `${where} ${explain(first)}` })
-}
-
-function explain(error: FastifySchemaValidationError | undefined): string {
-  const { additionalProperty, allowedValues } = error?.params ?? {}
-  if (typeof additionalProperty === 'string') {
-    return `must not have the field ${JSON.stringify(additionalProperty.slice(0, 100))}`
-  }
-  if (Array.isArray(allowedValues)) return `must be one of ${allowedValues.join(', ')}`
-  return error?.message ?? 'is not valid'
+  const errors = fieldFaults(faults as readonly Fault[], part)
+  const told = errors.map(({ field, message }) => `\`${field}\` ${message}`)
+  return new AppError('VALIDATION_FAILED', {
+    message: `${partNames[part]}${told.join('; ')}.`,
+    errors,
+  })
 }

@@ -5,13 +5,13 @@ const Username = Type.String({
   minLength: 2,
   maxLength: 64,
   pattern: '^[A-Za-z0-9._-]+$',
-  description: 'Letters, digits, dot, underscore, hyphen; unique whatever its case.',
+  description: 'Letters, digits, dots, underscores and hyphens alone; unique whatever its case.',
 })
 
 const Email = Type.String({
   maxLength: 254,
   pattern: '^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$',
-  description: 'Unique whatever its case.',
+  description: 'An e-mail address; unique whatever its case.',
 })
 
 const Password = Type.String({

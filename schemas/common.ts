@@ -27,7 +27,10 @@ export function StringEnum<const V extends readonly string[]>(values: V, descrip
   return Type.Unsafe<V[number]>({ type: 'string', enum: [...values], description })
 }
 
-export const Id = Type.String({ pattern: '^[0-9a-f]{24}$', description: 'An ObjectId in hex.' })
+export const Id = Type.String({
+  pattern: '^[0-9a-f]{24}$',
+  description: 'An ObjectId in hex: 24 digits of 0-9 and a-f.',
+})
 
 export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC.' })
 
@@ -46,6 +49,15 @@ export const NextCursor = Type.Unsafe<string | null>({
   description: 'Where the next page begins, or null at the end.',
 })
 
+export const FieldFault = Model(
+  'FieldFault',
+  Type.Object({
+    field: Type.String({ description: 'Its path, such as `options.seed`; or `body` itself.' }),
+    message: Type.String({ description: 'What is wanted, for a person.' }),
+  }),
+)
+export type FieldFault = Static<typeof FieldFault>
+
 export const ApiError = Model(
   'ApiError',
   Type.Object(
@@ -55,8 +67,12 @@ export const ApiError = Model(
       error: Type.String({ description: 'The status’s own phrase.' }),
       message: Type.String({ description: 'What went wrong and what to do, for a person.' }),
       requestId: Type.String({ description: 'Names the request in the server’s log.' }),
+      retryable: Type.Boolean({ description: 'Whether the same request may succeed later.' }),
       replyId: Type.Optional(
         Type.String({ description: 'The failed reply, where a message was stored.' }),
+      ),
+      errors: Type.Optional(
+        Type.Array(FieldFault, { description: 'Every field that is wrong, up to 20.' }),
       ),
     },
     { description: 'Any error.' },

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
-import type { ApiError } from '../schemas/common.js'
-import { AppError, type ErrorCode } from './errors.js'
+import { AppError, type ErrorCode, errorBody } from './errors.js'
 
 const codes: Readonly<Record<string, ErrorCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'REQUEST_TIMEOUT',
@@ -15,13 +14,12 @@ export function answerClientError(fault: NodeJS.ErrnoException, socket: Socket):
     socket.destroy()
     return
   }
-  const { statusCode, code, message } = new AppError(codes[fault.code ?? ''] ?? 'BAD_REQUEST')
-  const error = STATUS_CODES[statusCode] ?? 'Error'
+  const error = new AppError(codes[fault.code ?? ''] ?? 'BAD_REQUEST')
   const requestId = randomUUID()
-  const body = JSON.stringify({ statusCode, code, error, message, requestId } satisfies ApiError)
+  const body = JSON.stringify(errorBody(error, requestId))
   socket.end(
     [
-      `HTTP/1.1 ${statusCode} ${error}`,
+      `HTTP/1.1 ${error.statusCode} ${STATUS_CODES[error.statusCode]}`,
       'Content-Type: application/json; charset=utf-8',
       `Content-Length: ${Buffer.byteLength(body)}`,
       `X-Request-Id: ${requestId}`,

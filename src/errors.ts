@@ -1,3 +1,6 @@
+import { STATUS_CODES } from 'node:http'
+import type { ApiError, FieldFault } from '../schemas/common.js'
+
 /**
  * Every error the product answers with, once: its code, its HTTP status, whether the same request
  * may succeed later, and what it tells a person.
@@ -72,6 +75,8 @@ interface ErrorDetail {
   retryAfter?: number
   /** The failed reply, where a message was stored. */
   replyId?: string
+  /** What is wrong with which field. */
+  errors?: readonly FieldFault[]
   cause?: unknown
 }
 
@@ -83,6 +88,7 @@ export class AppError extends Error {
   readonly retryable: boolean
   readonly retryAfter: number | undefined
   readonly replyId: string | undefined
+  readonly errors: readonly FieldFault[] | undefined
 
   constructor(code: ErrorCode, detail: ErrorDetail = {}) {
     const [statusCode, retryable, message] = catalogue[code]
@@ -93,6 +99,22 @@ export class AppError extends Error {
     this.retryable = retryable
     this.retryAfter = detail.retryAfter ?? (statusCode === 503 ? 1 : undefined)
     this.replyId = detail.replyId
+    this.errors = detail.errors
+  }
+}
+
+/** The body of an answer over HTTP. */
+export function errorBody(error: AppError, requestId: string): ApiError {
+  const { statusCode, code, message, retryable, replyId, errors } = error
+  return {
+    statusCode,
+    code,
+    error: STATUS_CODES[statusCode] ?? 'Error',
+    message,
+    requestId,
+    retryable,
+    ...(replyId !== undefined && { replyId }),
+    ...(errors && { errors: [...errors] }),
   }
 }
 

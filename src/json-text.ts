@@ -1,6 +1,9 @@
+import jsonc from 'jsonc-parser'
 import { AppError } from './errors.js'
 
 const maxDepth = 32
+/** No request needs nearly as many; each could be a fault that validation tells. */
+const maxValues = 10_000
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
@@ -27,8 +30,35 @@ function parse(text: string): unknown {
     return JSON.parse(text)
   } catch {
     // The parser's own message quotes the body, which may hold a password.
-    throw new AppError('BAD_JSON')
+    throw new AppError('BAD_JSON', { message: `The body is not JSON${whereBroken(text)}.` })
   }
+}
+
+/** The place of the first thing that is no JSON, in words. */
+function whereBroken(text: string): string {
+  let position: number | undefined
+  const stop = new Error('found')
+  try {
+    jsonc.visit(
+      text,
+      {
+        onError(_code, offset) {
+          position = offset
+          throw stop
+        },
+      },
+      { disallowComments: true },
+    )
+  } catch (error) {
+    // The visitor recurses, and so overflows the stack on brackets that are nested too deeply.
+    if (error !== stop && !(error instanceof RangeError)) throw error
+  }
+  if (position === undefined) return ''
+  const before = text.slice(0, position)
+  const line = before.split('\n').length
+  const column = position - before.lastIndexOf('\n')
+  const what = text.slice(position).trim() === '' ? 'it ends too early, at' : 'see'
+  return `: ${what} line ${line}, column ${column} (position ${position})`
 }
 
 /**
@@ -39,8 +69,11 @@ function parse(text: string): unknown {
  */
 export function assertPlainJson(value: unknown): void {
   let level = [value]
+  let count = 0
   for (let depth = 0; level.length > 0; depth++) {
     const next: unknown[] = []
+    count += level.length
+    if (count > maxValues) refuse(`more than ${maxValues} values`)
     for (const item of level) {
       if (typeof item === 'string') assertText(item)
       else if (typeof item === 'object' && item !== null) {

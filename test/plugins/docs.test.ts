@@ -69,6 +69,7 @@ t.test('documents what the routes declare, by the models’ own names', async (t
   const names = Object.keys(document.components.schemas)
   t.strictSame(names.sort(), [
     'ApiError',
+    'FieldFault',
     'GenerationOptions',
     'Message',
     'MessageChunk',

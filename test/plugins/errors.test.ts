@@ -72,7 +72,7 @@ t.test('every error has one shape', async (t) => {
     t.equal(body.requestId, headers['x-request-id'], path)
     t.strictSame(
       Object.keys(body).sort(),
-      ['code', 'error', 'message', 'requestId', 'statusCode'],
+      ['code', 'error', 'message', 'requestId', 'retryable', 'statusCode'],
       path,
     )
   }
@@ -106,7 +106,7 @@ t.test('an answer that cannot be serialised is 500, and the server lives', async
 
 t.test('an error of ours is answered as it is', async (t) => {
   const busy = await ask('GET', '/busy')
-  t.match(busy, { status: 503, body: { code: 'STORE_UNAVAILABLE' } })
+  t.match(busy, { status: 503, body: { code: 'STORE_UNAVAILABLE', retryable: true } })
   t.equal(busy.headers['retry-after'], '7')
   t.notMatch(busy.text, /canary/)
   t.ok(lines.some((line) => line.includes('canary-cause')))
@@ -173,7 +173,12 @@ t.test('what comes before any route has the same shape', async (t) => {
     const [head = '', body = ''] = answer.split('\r\n\r\n')
     t.match(head, new RegExp(`^HTTP/1.1 ${status} `), code)
     t.match(head, /\r\nx-request-id: [0-9a-f-]{36}/i, code)
-    t.match(JSON.parse(body), { statusCode: status, code, requestId: /^[0-9a-f-]{36}$/ })
+    t.match(JSON.parse(body), {
+      statusCode: status,
+      code,
+      requestId: /^[0-9a-f-]{36}$/,
+      retryable: false,
+    })
   }
   t.equal((await ask('GET', '/health/live')).status, 200, 'the process lives')
 })

@@ -45,23 +45,25 @@ t.test('a body is taken as it is: nothing is converted, nothing dropped', async 
   const { body: made, status } = await createChat({ title: 'x', options: { temperature: 0.5 } })
   t.equal(status, 201)
   t.match(made, { title: 'x', options: { temperature: 0.5 } })
+  const noObject = /^`body` must be an object with `title`, `model`, `system`, `options`\.$/
   const rows: [unknown, RegExp][] = [
-    [{ title: 123 }, /body\/title must be string/],
-    [{ title: null }, /body\/title must be string/],
-    [{ title: ['x'] }, /body\/title must be string/],
-    [{ title: { $ne: null } }, /body\/title must be string/],
-    [{ options: { temperature: '1' } }, /body\/options\/temperature must be number/],
-    [{ options: { seed: 1.5 } }, /body\/options\/seed must be integer/],
-    [{ options: { num_ctx: 1 } }, /body\/options\/num_ctx must be >= 256/],
-    [{ options: { think: 'true' } }, /body\/options\/think must be boolean/],
-    [{ options: { stop: 'x' } }, /body\/options\/stop must be array/],
-    [{ title: 'x', role: 'admin' }, /body must not have the field "role"/],
-    [{ title: 'x', userId: id }, /body must not have the field "userId"/],
-    [{ options: { $where: '1' } }, /body\/options must not have the field "\$where"/],
-    [[], /body must be object/],
-    ['x', /body must be object/],
-    [1, /body must be object/],
-    [null, /body must be object/],
+    [{ title: 123 }, /^`title` must be a string/],
+    [{ title: ['x'] }, /^`title` must be a string/],
+    [{ title: { $ne: null } }, /^`title` must be a string/],
+    [{ title: '' }, /^`title` must not be empty\.$/],
+    [{ title: 'x'.repeat(201) }, /^`title` must have 1 to 200 characters\.$/],
+    [{ options: { temperature: '1' } }, /^`options.temperature` must be a number from 0 to 5\.$/],
+    [{ options: { seed: 1.5 } }, /^`options.seed` must be a whole number from -2147483648 to/],
+    [{ options: { num_ctx: 1 } }, /^`options.num_ctx` must be a whole number from 256 to/],
+    [{ options: { think: 'true' } }, /^`options.think` must be true or false\.$/],
+    [{ options: { stop: 'x' } }, /^`options.stop` must be a list\.$/],
+    [{ title: 'x', role: 'admin' }, /^`role` is not known here: there is `title`, `model`/],
+    [{ title: 'x', userId: id }, /^`userId` is not known here/],
+    [{ options: { $where: '1' } }, /^`options.\$where` is not known here: there is `num_ctx`/],
+    [[], noObject],
+    ['x', noObject],
+    [1, noObject],
+    [null, noObject],
   ]
   for (const [body, message] of rows) {
     const answer = await createChat(body)
@@ -95,6 +97,108 @@ t.test('an operator object in any field of the credentials is refused', async (t
 t.test('lengths are counted in UTF-16 units', async (t) => {
   t.equal((await createChat({ title: '😀'.repeat(100) })).status, 201)
   t.equal((await createChat({ title: `${'😀'.repeat(100)}x` })).status, 400)
+})
+
+t.test('every fault of a body is told at once, each with its field', async (t) => {
+  const rows: [string, unknown, object[]][] = [
+    [
+      '/api/auth/register',
+      {},
+      [
+        { field: 'username', message: 'is missing' },
+        { field: 'email', message: 'is missing' },
+        { field: 'password', message: 'is missing' },
+      ],
+    ],
+    ['/api/auth/login', { username: 'someone' }, [{ field: 'password', message: 'is missing' }]],
+    [
+      '/api/auth/register',
+      { username: 'a b', password: 1, email: 'nobody', role: 'admin' },
+      [
+        { field: 'role', message: /^is not known here/ },
+        { field: 'username', message: /^must be letters, digits/ },
+        { field: 'email', message: /^must be an e-mail address/ },
+        { field: 'password', message: 'must be a string' },
+      ],
+    ],
+    [
+      '/api/ai/chats',
+      { title: '', options: { seed: 'x', stop: ['', 1] } },
+      [
+        { field: 'title', message: 'must not be empty' },
+        { field: 'options.seed', message: /^must be a whole number/ },
+        { field: 'options.stop.0', message: 'must not be empty' },
+        { field: 'options.stop.1', message: 'must be a string' },
+      ],
+    ],
+  ]
+  for (const [path, sent, errors] of rows) {
+    const { status, body } = await post(path, JSON.stringify(sent))
+    t.equal(status, 400, path)
+    t.match(body, { code: 'VALIDATION_FAILED', retryable: false, errors }, path)
+    t.equal(body.errors?.length, errors.length, path)
+    for (const { field, message } of body.errors ?? []) {
+      t.ok(body.message.includes(`\`${field}\` ${message}`), `${field} is in the message`)
+    }
+  }
+  const patch = await send(url, 'PATCH', `/api/ai/chats/${id}`, json, '{}')
+  t.match(JSON.parse(patch.text), { message: /^`body` must have at least 1 of `title`, `model`/ })
+})
+
+t.test('every fault of a query string, a path and a header is told at once', async (t) => {
+  const get = async (path: string, headers = {}) => {
+    const { text } = await send(url, 'GET', path, { ...authorization, ...headers })
+    return JSON.parse(text) as ApiError
+  }
+  t.match(await get('/api/ai/chats?limit=1e1&cursor=&page=2'), {
+    message: /^In the query string: `limit` must be/,
+    errors: [
+      { field: 'limit', message: 'must be a whole number from 1 to 100' },
+      { field: 'page', message: 'is not known here: there is `limit`, `cursor`' },
+      { field: 'cursor', message: 'must not be empty' },
+    ],
+  })
+  t.match((await get('/api/ai/chats?limit=101')).errors, [
+    { field: 'limit', message: 'must be a whole number from 1 to 100' },
+  ])
+  t.match(await get('/api/ai/chats/x/messages/y/stream'), {
+    message: /^In the path: `chatId` must be an ObjectId in hex.*; `messageId` must be/,
+    errors: [{ field: 'chatId' }, { field: 'messageId' }],
+  })
+  t.match(await get(`/api/ai/chats/${id}/messages/${id}/stream`, { 'last-event-id': 'x' }), {
+    message: /^In the headers: `last-event-id` must be the `id` of the last event/,
+  })
+  t.match(await get('/api/auth/profile?x=1'), { errors: [{ message: 'is not known here' }] })
+})
+
+t.test('faults without number are told in part, and cost no more than reading them', async (t) => {
+  const many = Object.fromEntries(Array.from({ length: 5000 }, (_, n) => [`field${n}`, n]))
+  const { status, body } = await createChat(many)
+  t.equal(status, 400)
+  t.equal(body.errors?.length, 20)
+  const tooMany = await createChat({ options: { stop: Array(20_000).fill(1) } })
+  t.match(tooMany, { status: 400, body: { message: /more than 10000 values/ } })
+})
+
+t.test('a body that is no JSON is told where it is not', async (t) => {
+  const rows: [string, RegExp][] = [
+    ['{"title": "x",}', /: see line 1, column 15 \(position 14\)/],
+    ['{\n  "title": "x"\n  "model": "y"\n}', /: see line 3, column 3 \(position 19\)/],
+    ["{'title': 'x'}", /: see line 1, column 2 /],
+    ['{"title": secret-word}', /: see line 1, column 11 /],
+    ['{"title": "x"', /: it ends too early, at line 1, column 14/],
+    ['{"title": "secret-word', /: see line 1, column 11 /],
+    ['{"title": "a\tb"}', /: see line 1, column 11 /],
+    ['{} {}', /: see line 1, column 4 /],
+    ['// none', /: see line 1, column 1 /],
+    ['['.repeat(500_000), /^The body is not JSON/],
+  ]
+  for (const [body, message] of rows) {
+    const answer = await post('/api/ai/chats', body)
+    const expected = { status: 400, body: { code: 'BAD_JSON', message } }
+    t.match(answer, expected, JSON.stringify(body.slice(0, 40)))
+    t.notMatch(answer.body.message, /secret-word/)
+  }
 })
 
 t.test('text that could not be given back is refused', async (t) => {
@@ -303,7 +407,10 @@ t.test('headers that a route names are checked, others are not', async (t) => {
   const path = `/api/ai/chats/${id}/messages`
   const body = JSON.stringify({ content: 'x' })
   const long = await post(path, body, { ...json, 'Idempotency-Key': 'x'.repeat(256) })
-  t.match(long, { status: 400, body: { message: /headers\/idempotency-key/ } })
+  t.match(long, {
+    status: 400,
+    body: { errors: [{ field: 'idempotency-key', message: 'must have 1 to 255 characters' }] },
+  })
   t.equal((await post(path, body, { ...json, 'Idempotency-Key': 'x', 'X-Other': 'y' })).status, 404)
 })
 
@@ -313,11 +420,12 @@ t.test('a socket’s payload is checked as a body is', async (t) => {
   let deep: unknown = 1
   for (let i = 0; i < 100_000; i++) deep = [deep]
   const rows: [unknown, string, RegExp?][] = [
-    [undefined, 'VALIDATION_FAILED', /payload must be object/],
-    [null, 'VALIDATION_FAILED', /payload must be object/],
-    [{}, 'VALIDATION_FAILED', /payload must have required property 'chatId'/],
-    [{ chatId: 1, content: 'x' }, 'VALIDATION_FAILED', /payload\/chatId must be string/],
-    [{ chatId: id, content: 'x', userId: id }, 'VALIDATION_FAILED', /the field "userId"/],
+    [undefined, 'VALIDATION_FAILED', /^`payload` must be an object with `chatId`, `content`\.$/],
+    [null, 'VALIDATION_FAILED', /^`payload` must be an object with/],
+    [{}, 'VALIDATION_FAILED', /^`chatId` is missing; `content` is missing\.$/],
+    [{ chatId: 1, content: 'x' }, 'VALIDATION_FAILED', /^`chatId` must be a string\.$/],
+    [{ chatId: 'x', content: 'x' }, 'VALIDATION_FAILED', /^`chatId` must be an ObjectId in hex/],
+    [{ chatId: id, content: 'x', userId: id }, 'VALIDATION_FAILED', /^`userId` is not known/],
     [{ chatId: { $ne: null }, content: 'x' }, 'VALIDATION_FAILED'],
     [{ chatId: id, content: Buffer.from('x') }, 'VALIDATION_FAILED', /binary/],
     [{ chatId: id, content: new ArrayBuffer(1) }, 'VALIDATION_FAILED', /binary/],
@@ -325,7 +433,7 @@ t.test('a socket’s payload is checked as a body is', async (t) => {
     [{ chatId: id, content: '\ud83d' }, 'BAD_TEXT'],
     [{ chatId: id, content: 'a\0b' }, 'BAD_TEXT'],
     [{ chatId: id, content: deep }, 'TOO_DEEP'],
-    [{ chatId: id, content: 'x'.repeat(100_001) }, 'VALIDATION_FAILED', /100000/],
+    [{ chatId: id, content: 'x'.repeat(100_001) }, 'VALIDATION_FAILED', /1 to 100000 characters/],
   ]
   for (const [payload, code, message] of rows) {
     const expected = { code, ...(message && { message }) }
