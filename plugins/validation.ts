@@ -10,7 +10,7 @@ import '../schemas/events.js'
 import '../schemas/health.js'
 import '../schemas/messages.js'
 import '../schemas/models.js'
-import { AppError } from '../src/errors.js'
+import { AppError, invalid } from '../src/errors.js'
 import { fieldFaults, type SchemaFault } from '../src/field-faults.js'
 import { assertPlainJson, parseJson } from '../src/json-text.js'
 
@@ -139,10 +139,5 @@ function refusal(
   faults: readonly FastifySchemaValidationError[],
   part: SchemaErrorDataVar | 'payload',
 ): AppError {
-  const errors = fieldFaults(faults as readonly Fault[], part)
-  const told = errors.map(({ field, message }) => `\`${field}\` ${message}`)
-  return new AppError('VALIDATION_FAILED', {
-    message: `${partNames[part]}${told.join('; ')}.`,
-    errors,
-  })
+  return invalid(fieldFaults(faults as readonly Fault[], part), partNames[part])
 }

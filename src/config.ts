@@ -1,4 +1,5 @@
 import { isIP } from 'node:net'
+import { closest, distance } from 'fastest-levenshtein'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -176,6 +177,20 @@ export type Config = Readonly<Settings>
 /** The secret that `.env.example` shows, so that it is never used in earnest. */
 export const exampleSecret = 'change-me-to-32-or-more-random-bytes'
 
+/** Secrets that others' documentation shows, each used by many who never changed it. */
+const publishedSecrets = [
+  '09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7',
+  '16f8c0ef4a5d391b26034086c628469d3f9f497f08163ab9b40137092f2909ef',
+  '404e635266556a586e3272357538782f413f4428472b4b6250645367566b5970',
+  'eaa5191f2914e30b9387fd84e254e4ba6fc51b4654968a9b0803b456a54b8418',
+]
+
+/** Words of an example, such as `your_jwt_secret_key_change_in_production`, without separators. */
+const exampleWords =
+  /change(?:me|this|it|in)|replace(?:me|this|with|in)|your(?:own|jwt|secret|super|strong|256bit|key|random)|(?:super|my|jwt|top|string)secret|secretkey|example|placeholder|insecure|donotuse/
+
+const minDifferentCharacters = 8
+
 /** All that is wrong with the environment, at once; the message is for the terminal. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
@@ -219,7 +234,49 @@ function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
   const make = 'make one with: node -p "crypto.randomBytes(48).toString(\'base64url\')"'
   if (NODE_ENV !== 'production') return []
   if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production wants one: ${make}`]
-  if (JWT_SECRET === exampleSecret) return [`JWT_SECRET is the example’s: ${make}`]
   if (Buffer.byteLength(JWT_SECRET) < 32) return [`JWT_SECRET is shorter than 32 bytes: ${make}`]
+  const plain = JWT_SECRET.toLowerCase().replace(/[^a-z0-9]/g, '')
+  if (publishedSecrets.includes(plain) || exampleWords.test(plain)) {
+    return [`JWT_SECRET is an example’s, which anyone may know: ${make}`]
+  }
+  if (new Set(JWT_SECRET).size < minDifferentCharacters) {
+    return [`JWT_SECRET has fewer than ${minDifferentCharacters} different characters: ${make}`]
+  }
   return []
+}
+
+/** Names by which other programs know a setting. */
+const otherNames: readonly (readonly [RegExp, keyof Settings])[] = [
+  [/^OLLAMA_(?:(?:API|BASE|SERVER)_)*(?:URL|URI|HOST|BASE|ENDPOINT)$/, 'OLLAMA_API_URL'],
+  [/^MONGO(?:_?DB)?(?:_(?:URL|URI|HOST|CONNECTION(?:_STRING)?))?$/, 'MONGODB_URI'],
+  [/^REDIS(?:_(?:URI|HOST|CONNECTION(?:_STRING)?))?$/, 'REDIS_URL'],
+  [/^(?:(?:JWT|AUTH|TOKEN|SESSION)_)?(?:SECRET|SECRET_KEY|KEY|PRIVATE_KEY)$/, 'JWT_SECRET'],
+  [/^(?:JWT|TOKEN)_(?:EXPIR\w*|TTL|LIFETIME)$/, 'JWT_EXPIRES_IN'],
+  [/^(?:CORS_ORIGINS?|ALLOWED_ORIGINS?|(?:CLIENT|FRONTEND)_(?:ORIGIN|URI|HOST))$/, 'FRONTEND_URL'],
+  [/^(?:OLLAMA_)?(?:DEFAULT_)?MODEL$/, 'DEFAULT_MODEL'],
+]
+
+/** A shorter name of the environment is too likely another program's. */
+const minTypoLength = 8
+
+/**
+ * Variables that nothing reads here, and the setting that each resembles and that is not set.
+ * @param inFile the names that `.env` has: these are meant for this program, however short.
+ */
+export function misnamedSettings(
+  environment: Environment,
+  inFile: readonly string[] = [],
+): { name: string; setting: string }[] {
+  const known = Object.keys(settings)
+  return Object.keys(environment).flatMap((name) => {
+    if (known.includes(name.replace(/_FILE$/, '')) || !environment[name]) return []
+    const upper = name.toUpperCase()
+    const alike = closest(upper, known)
+    const isTypo =
+      upper.length >= (inFile.includes(name) ? 4 : minTypoLength) &&
+      distance(upper, alike) <= Math.max(2, upper.length / 6)
+    const setting =
+      otherNames.find(([pattern]) => pattern.test(upper))?.[1] ?? (isTypo ? alike : undefined)
+    return setting === undefined || environment[setting] ? [] : [{ name, setting }]
+  })
 }

@@ -103,6 +103,12 @@ export class AppError extends Error {
   }
 }
 
+/** The refusal of fields, with all their faults in its message. */
+export function invalid(errors: readonly FieldFault[], where = ''): AppError {
+  const told = errors.map(({ field, message }) => `\`${field}\` ${message}`)
+  return new AppError('VALIDATION_FAILED', { message: `${where}${told.join('; ')}.`, errors })
+}
+
 /** The body of an answer over HTTP. */
 export function errorBody(error: AppError, requestId: string): ApiError {
   const { statusCode, code, message, retryable, replyId, errors } = error

@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
-import { type Config, parseConfig } from './config.js'
+import { type Config, misnamedSettings, parseConfig } from './config.js'
+import { parseEnvFile } from './env-file.js'
 import { freeStartGarbage, keepHeapSmall } from './heap.js'
 import { endLog, loggerOptions, logOutput } from './logging.js'
 
@@ -29,11 +30,15 @@ function logOpen({ log, connections, generations, config }: ReturnType<typeof cr
 
 async function start(): Promise<void> {
   keepHeapSmall()
+  const file = existsSync('.env') ? parseEnvFile(readFileSync('.env')) : {}
   // What the environment says already is not replaced.
-  if (existsSync('.env')) process.loadEnvFile('.env')
+  Object.assign(process.env, { ...file, ...process.env })
   const config = parseConfig(process.env)
   const output = logOutput()
   const app = createApp(config, { logger: { ...loggerOptions(config), stream: output } })
+  for (const { name, setting } of misnamedSettings(process.env, Object.keys(file))) {
+    app.log.warn({ name, setting }, `${name} is not read: the name of the setting is ${setting}`)
+  }
   closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
     if (err) app.log.fatal({ err }, 'fatal: uncaught error, shutting down')
     else app.log.info({ signal }, 'going down')

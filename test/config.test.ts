@@ -1,7 +1,14 @@
+import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { ConfigError, exampleSecret, parseConfig, settings } from '../src/config.js'
+import {
+  ConfigError,
+  exampleSecret,
+  misnamedSettings,
+  parseConfig,
+  settings,
+} from '../src/config.js'
 
 const root = join(import.meta.dirname, '../..')
 const names = Object.keys(settings).sort()
@@ -58,8 +65,77 @@ t.test('production wants a secret of its own', async (t) => {
   const production = { NODE_ENV: 'production' }
   t.throws(() => parseConfig(production), /JWT_SECRET is missing/)
   t.throws(() => parseConfig({ ...production, JWT_SECRET: 'short' }), /shorter than 32 bytes/)
-  t.throws(() => parseConfig({ ...production, JWT_SECRET: exampleSecret }), /example/)
-  t.equal(parseConfig({ ...production, JWT_SECRET: 'é'.repeat(16) }).JWT_SECRET, 'é'.repeat(16))
+  const own = 'éèêëàâäùûüôöîïçñ'
+  t.equal(parseConfig({ ...production, JWT_SECRET: own }).JWT_SECRET, own)
+})
+
+t.test('a secret of published examples is refused in production', async (t) => {
+  for (const JWT_SECRET of [
+    exampleSecret,
+    'your_jwt_secret_key_change_in_production',
+    'YOUR-JWT-SECRET-KEY-CHANGE-IN-PRODUCTION',
+    'your-super-secret-jwt-token-with-at-least-32-characters-long',
+    'a-string-secret-at-least-256-bits-long',
+    'your-256-bit-secret-your-256-bit-secret',
+    'please change me, I am not a secret at all',
+    '16f8c0ef4a5d391b26034086c628469d3f9f497f08163ab9b40137092f2909ef',
+    '404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970',
+  ]) {
+    const production = { NODE_ENV: 'production', JWT_SECRET }
+    t.throws(() => parseConfig(production), /JWT_SECRET is an example’s/, JWT_SECRET)
+    t.equal(parseConfig({ JWT_SECRET }).JWT_SECRET, JWT_SECRET, 'a developer may have it')
+  }
+})
+
+t.test('a secret of few different characters is refused in production', async (t) => {
+  for (const JWT_SECRET of [
+    'x'.repeat(64),
+    'abcabcabcabcabcabcabcabcabcabcabcabc',
+    '01'.repeat(32),
+  ]) {
+    const production = { NODE_ENV: 'production', JWT_SECRET }
+    t.throws(() => parseConfig(production), /fewer than 8 different characters/, JWT_SECRET)
+  }
+  for (let n = 0; n < 100; n++) {
+    const JWT_SECRET = randomBytes(16).toString('hex')
+    t.equal(parseConfig({ NODE_ENV: 'production', JWT_SECRET }).JWT_SECRET, JWT_SECRET)
+  }
+})
+
+t.test('a variable that resembles a setting is known for it, others are not', async (t) => {
+  const rows = {
+    OLLAMA_URL: 'OLLAMA_API_URL',
+    OLLAMA_HOST: 'OLLAMA_API_URL',
+    OLLAMA_BASE_URL: 'OLLAMA_API_URL',
+    OLLAMA_API_BASE_URL: 'OLLAMA_API_URL',
+    OLLAMA_API_URI: 'OLLAMA_API_URL',
+    MONGO_URL: 'MONGODB_URI',
+    MONGO_URI: 'MONGODB_URI',
+    MONGODB_URL: 'MONGODB_URI',
+    REDIS_URI: 'REDIS_URL',
+    JWT_SECRET_KEY: 'JWT_SECRET',
+    JWTSECRET: 'JWT_SECRET',
+    JWT_EXPIRATION: 'JWT_EXPIRES_IN',
+    CORS_ORIGIN: 'FRONTEND_URL',
+    FRONTEND_URLS: 'FRONTEND_URL',
+    LOGLEVEL: 'LOG_LEVEL',
+    OLLAMA_MODEL: 'DEFAULT_MODEL',
+    OLLAMA_IDLE_TIMEOUT: 'OLLAMA_IDLE_TIMEOUT_MS',
+    node_env: 'NODE_ENV',
+  }
+  for (const [name, setting] of Object.entries(rows)) {
+    t.strictSame(misnamedSettings({ [name]: 'x' }), [{ name, setting }], name)
+    t.strictSame(misnamedSettings({ [name]: 'x', [setting]: 'y' }), [], `${setting} is set`)
+    t.strictSame(misnamedSettings({ [name]: '' }), [], 'it is empty')
+  }
+  const unrelated = 'PATH HOME HOSTNAME USER PAGER PWD LANG SHELL TERM TZ CI NODE_OPTIONS NODE_PATH'
+  for (const name of `${unrelated} HTTP_PROXY DATABASE_URL JWT_SECRET_FILE OLLAMA_MODELS`.split(
+    ' ',
+  )) {
+    t.strictSame(misnamedSettings({ [name]: 'x' }), [], name)
+  }
+  t.strictSame(misnamedSettings({ HOSTS: 'x' }), [], 'another program may read it')
+  t.strictSame(misnamedSettings({ HOSTS: 'x' }, ['HOSTS']), [{ name: 'HOSTS', setting: 'HOST' }])
 })
 
 t.test('nothing needs to be set', async (t) => {

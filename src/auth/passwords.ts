@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import bcrypt from 'bcrypt'
-import { AppError } from '../errors.js'
+import { AppError, invalid } from '../errors.js'
 import { siteOf } from './client-network.js'
 import { FairLines } from './fair-lines.js'
 
@@ -40,15 +40,13 @@ export async function createPasswords(cost: number) {
     prepare(password: string): string {
       const prepared = opaqueString(password)
       if (prepared === undefined) {
-        throw new AppError('VALIDATION_FAILED', {
-          message: 'body/password must not have control characters',
-        })
+        throw invalid([{ field: 'password', message: 'must not have control characters' }])
       }
       // Composing makes it shorter than what the schema saw.
       if (prepared.length < minLength) {
-        throw new AppError('VALIDATION_FAILED', {
-          message: `body/password must have at least ${minLength} characters`,
-        })
+        throw invalid([
+          { field: 'password', message: `must have at least ${minLength} characters` },
+        ])
       }
       if (Buffer.byteLength(prepared) > maxBytes) throw new AppError('PASSWORD_TOO_LONG')
       return prepared

@@ -24,8 +24,9 @@ export interface ServerProcess {
 }
 
 /** Runs a program of Node until it ends, or prints a line that `isReady` answers to. */
-function launch(settings: Readonly<Record<string, string>>) {
+function launch(settings: Readonly<Record<string, string>>, cwd: string) {
   const child = spawn(process.execPath, [entry], {
+    cwd,
     // Nothing of this process's own settings reaches it.
     env: { PATH: process.env.PATH, ...ownSettings, ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -43,12 +44,14 @@ function launch(settings: Readonly<Record<string, string>>) {
 /**
  * Starts the server as a process of its own; resolves when it listens.
  * @param onLaunch called with the process before it has done anything.
+ * @param cwd where it looks for `.env`.
  */
 export async function startServer(
   settings: Readonly<Record<string, string>>,
   onLaunch: (child: ChildProcess) => void = () => {},
+  cwd = process.cwd(),
 ): Promise<ServerProcess> {
-  const { child, lines } = launch(settings)
+  const { child, lines } = launch(settings, cwd)
   onLaunch(child)
   const exited = once(child, 'exit')
   const url = await new Promise<string>((resolve, reject) => {
@@ -82,8 +85,11 @@ export async function startServer(
 }
 
 /** Starts the server where it should refuse to, and resolves with how it ended and what it said. */
-export async function startRefused(settings: Readonly<Record<string, string>>) {
-  const { child, lines } = launch(settings)
+export async function startRefused(
+  settings: Readonly<Record<string, string>>,
+  cwd = process.cwd(),
+) {
+  const { child, lines } = launch(settings, cwd)
   const timer = setTimeout(() => child.kill('SIGKILL'), startMs)
   const [status] = await once(child, 'close')
   clearTimeout(timer)
