@@ -9,6 +9,7 @@ import {
   forgetHandshake,
 } from '../src/chat/chat-socket.js'
 import { AppError } from '../src/errors.js'
+import { socketPath } from '../src/upgrades.js'
 
 /** What an event's handler answers with; a function is called in the turn in which it is sent. */
 type Answer = object | (() => object)
@@ -44,6 +45,7 @@ export default fp(
     const events = new Map<string, ClientEvent<TSchema>>()
 
     await fastify.register(fastifySocketIo.default, {
+      path: socketPath,
       serveClient: false,
       // A recovered connection would skip the authentication below.
       connectionStateRecovery: undefined,

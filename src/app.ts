@@ -7,6 +7,7 @@ import Fastify, { type FastifyHttpOptions } from 'fastify'
 import { createTrust } from './auth/client-network.js'
 import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
+import { ignoreOtherUpgrades, isWebSocketUpgrade } from './upgrades.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -50,7 +51,9 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     // A URL that cannot be read is refused before any route, and yet answered like any error.
     frameworkErrors: (error, request, reply) => request.server.errorHandler(error, request, reply),
     ...options,
+    http: { shouldUpgradeCallback: isWebSocketUpgrade, ...options.http },
   }).withTypeProvider<TypeBoxTypeProvider>()
+  app.addHook('onReady', async () => ignoreOtherUpgrades(app.server))
   app.decorate('config', config)
   const connections = trackConnections(app.server)
   app.decorate('connections', connections)
@@ -73,6 +76,8 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
 function trackConnections(server: Server): ReadonlySet<Socket> {
   const connections = new Set<Socket>()
   server.on('connection', (connection) => {
+    // One whose upgrade was ignored comes again (src/upgrades.ts).
+    if (connections.has(connection)) return
     connections.add(connection)
     connection.once('close', () => connections.delete(connection))
   })

@@ -5,10 +5,11 @@
 #
 #   test/services/services.sh run COMMAND…
 #
-# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL and TEST_OLLAMA_URL. That last one has
-# two models: smollm2:135m, whose template lets a begun answer be continued, and
-# smollm2-guessed:135m, under the template that Ollama guesses, which doesn't. A test that must kill
-# an Ollama starts its own, of TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on PATH.
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX (the program), and
+# TEST_OLLAMA_URL. That last one has two models: smollm2:135m, whose template lets a begun answer be
+# continued, and smollm2-guessed:135m, under the template that Ollama guesses, which doesn't. A test
+# that must kill an Ollama starts its own, of TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on
+# PATH.
 set -euo pipefail
 
 mongo_version=1.47.0
@@ -65,9 +66,13 @@ packages() {
     apt-get install -y --no-install-recommends "$@"
 }
 
+# Debian's is in /usr/sbin, which is not on everyone's PATH.
+find_nginx() { PATH=$PATH:/usr/sbin command -v nginx; }
+
 install_tools() {
   local missing=()
   command -v redis-server redis-cli >/dev/null || missing+=(redis-server)
+  find_nginx >/dev/null || missing+=(nginx)
   command -v curl >/dev/null || missing+=(curl)
   command -v javac >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
@@ -235,8 +240,10 @@ export REDIS_URL=redis://127.0.0.1:${ports[0]}
 export REDIS_CLUSTER_URL=redis://127.0.0.1:${ports[1]},redis://127.0.0.1:${ports[2]},redis://127.0.0.1:${ports[3]}
 export MONGODB_URI=mongodb://127.0.0.1:${ports[7]}
 export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
+TEST_NGINX=$(find_nginx)
+export TEST_NGINX
 export TEST_OLLAMA_BINARY=$cache/ollama-$ollama_version/ollama TEST_OLLAMA_MODELS=$work/models
-for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_OLLAMA_URL; do say "$name=${!name}"; done
+for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_NGINX TEST_OLLAMA_URL; do say "$name=${!name}"; done
 
 status=0
 run "$@" || status=$?
