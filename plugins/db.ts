@@ -40,9 +40,13 @@ export default fp(
     })
 
     const sweep = setInterval(() => {
-      store.deleteExpiredSessions(new Date()).catch((error) => {
-        log.warn({ err: error }, 'expired sessions could not be removed; tried again in an hour')
-      })
+      Promise.all([store.deleteExpiredSessions(new Date()), store.finishDeletions()]).catch(
+        (error) => {
+          const message =
+            'expired sessions or begun deletions could not be removed; tried again in an hour'
+          log.warn({ err: error }, message)
+        },
+      )
     }, sweepEveryMs).unref()
 
     function openSqlite(): Store {

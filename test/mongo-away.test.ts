@@ -1,11 +1,13 @@
 import { once } from 'node:events'
+import { MongoClient } from 'mongodb'
 import t, { type Test } from 'tap'
 import type { Chat, ChatWithMessages } from '../schemas/chats.js'
 import type { Turn } from '../schemas/messages.js'
 import { connectMongo } from '../src/stores/mongo/connection.js'
-import { api, outsideServices, register, startApp } from './services/app.js'
+import { api, outsideServices, register, startApp, testPassword } from './services/app.js'
 import { ask, connect, record } from './services/client.js'
 import { converse } from './services/conversation.js'
+import { eventually } from './services/eventually.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { startServer } from './services/server-process.js'
 import { type Fault, startTcpProxy } from './services/tcp-proxy.js'
@@ -27,6 +29,9 @@ if (process.env.MONGODB_URI) {
       losesDeletion(t, text),
     )
   }
+  t.test('a cut deletion of an account is finished by the server that began it', cutsAccount)
+  t.test('a cut deletion of a chat is finished by the server that began it', cutsChat)
+  t.test('a turn cut at its last write is completed by its repetition', cutsTurn)
   t.test('a heartbeat that is never answered: the client is connected anew', revives)
   for (const text of ['buildInfo', 'schema', 'createIndexes', 'deletedFrom']) {
     t.test(`the answer to ${text} is lost during the start: it starts`, (t) => starts(t, text))
@@ -143,6 +148,75 @@ async function starts(t: Test, text: string) {
   const { url } = await startApp(t, { MONGODB_URI: proxy.url })
   await lost
   t.ok((await register(url)).token)
+}
+
+/** Where a request deletes messages. */
+const deletesMessages = 'delete\0\x09\0\0\0messages'
+
+/** The database behind the proxy, read past it. */
+async function behind(t: Test, proxyUrl: string) {
+  const client = new MongoClient(process.env.MONGODB_URI ?? '')
+  t.teardown(() => client.close(true))
+  return client.db(new URL(proxyUrl).pathname.slice(1))
+}
+
+async function cutsAccount(t: Test) {
+  const { proxy, url, user, call, path } = await start(t, 'cut-account')
+  await call('POST', `${path}/messages`, { content: 'len=10' })
+  const db = await behind(t, proxy.url)
+  t.equal(await db.collection('messages').countDocuments(), 2)
+  const cut = proxy.failBefore(deletesMessages, 'cut')
+  const body = { password: testPassword }
+  t.match(await call('DELETE', '/api/auth/profile', body), { status: 503 })
+  await cut
+  t.equal(await db.collection('messages').countDocuments(), 2, 'its messages are still there')
+  proxy.repair()
+  await eventually('everything is gone', async () => {
+    const left = ['users', 'sessions', 'chats', 'messages'].map((name) =>
+      db.collection(name).countDocuments(),
+    )
+    return (await Promise.all(left)).every((count) => count === 0)
+  })
+  t.equal((await call('GET', '/api/ai/chats')).status, 401)
+  const { username, email } = user.user
+  const again = { username, email, password: testPassword }
+  t.equal((await api(url)('POST', '/api/auth/register', again)).status, 201, 'its names are free')
+}
+
+async function cutsChat(t: Test) {
+  const { proxy, call, path } = await start(t, 'cut-chat')
+  const { body: turn } = await call<Turn>('POST', `${path}/messages`, { content: 'len=10' })
+  const db = await behind(t, proxy.url)
+  const cut = proxy.failBefore(deletesMessages, 'cut')
+  t.match(await call('DELETE', path), { status: 503 })
+  await cut
+  proxy.repair()
+  await eventually('the server has MongoDB again', async () => {
+    const stream = await call('GET', `${path}/messages/${turn.reply.id}/stream`)
+    return stream.status === 404
+  })
+  await eventually('its messages are gone', async () => {
+    return (await db.collection('messages').countDocuments()) === 0
+  })
+  t.equal(await db.collection('chats').countDocuments(), 0)
+}
+
+async function cutsTurn(t: Test) {
+  const { proxy, call, path, chatId } = await start(t, 'cut-turn')
+  const cut = proxy.failBefore('messageCount', 'cut')
+  const key = { 'idempotency-key': 'once' }
+  const send = () => call<Turn>('POST', `${path}/messages`, { content: 'len=10' }, key)
+  t.match(await send(), { status: 503 })
+  await cut
+  proxy.repair()
+  let sent = await send()
+  await eventually('it is answered', async () => {
+    if (sent.status === 503) sent = await send()
+    return sent.status !== 503
+  })
+  t.match(sent, { status: 201, body: { reply: { content: standInReply('len=10') } } })
+  const moved = { id: chatId, title: 'len=10', messageCount: 2 }
+  t.match((await call<ChatWithMessages>('GET', path)).body, moved)
 }
 
 async function revives(t: Test) {

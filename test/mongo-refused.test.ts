@@ -34,6 +34,26 @@ for (const [version, wireVersion] of [
 const uri = outsideServices(`refused-${Date.now()}`).MONGODB_URI
 if (!uri) t.test('newer records', { skip: 'MONGODB_URI is not set' }, async () => {})
 else {
+  for (const name of ['users', 'sessions']) {
+    t.test(`another application’s ${name} are told as that, and left as they are`, async (t) => {
+      const client = await MongoClient.connect(uri)
+      t.teardown(async () => {
+        await client.db().dropDatabase()
+        await client.close()
+      })
+      const theirs = { _id: 'x', login: 'ada', roles: ['admin'] }
+      await client.db().collection<typeof theirs>(name).insertOne(theirs)
+      const output = await refusal(t, { MONGODB_URI: uri })
+      t.match(output, new RegExp(`^MONGODB_URI: .*database "refused.*collection "${name}"`))
+      t.match(output, /_id, login, roles.*another application.*Name another database/)
+      const left = await client.db().listCollections().toArray()
+      t.same(
+        left.map((one) => one.name),
+        [name],
+      )
+    })
+  }
+
   t.test('records of a newer version are refused, and left as they are', async (t) => {
     const client = await MongoClient.connect(uri)
     t.teardown(async () => {

@@ -7,7 +7,7 @@ import { oneAtATime } from '../one-at-a-time.js'
 import type {
   ChatRow,
   CreatedTurn,
-  MessageRow,
+  FoundTurn,
   NewTurn,
   Store,
   StoredTurn,
@@ -190,7 +190,7 @@ export class Accept {
 const newReplyId = (messageId: string) => messageId.slice(0, 8) + newId().slice(8)
 
 /** @throws AppError IDEMPOTENCY_KEY_REUSED when the key was used for something else. */
-function sameTurn(turn: { message: MessageRow; reply: MessageRow }, fingerprint: string) {
+function sameTurn(turn: FoundTurn, fingerprint: string): FoundTurn {
   if (turn.message.fingerprint !== fingerprint) throw new AppError('IDEMPOTENCY_KEY_REUSED')
   return turn
 }

@@ -32,8 +32,12 @@ export class Accounts {
   async delete(userId: string, password: string, network: string): Promise<void> {
     await this.sessions.confirm(userId, password, network)
     await this.logoutEverywhere(userId)
-    await this.store.deleteUser(userId)
-    await forget(this.cache, chatsState(userId))
-    this.generations.dropUser(userId)
+    try {
+      await this.store.deleteUser(userId)
+    } finally {
+      // A deletion that fails may have been begun.
+      await forget(this.cache, chatsState(userId))
+      this.generations.dropUser(userId)
+    }
   }
 }

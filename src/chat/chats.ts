@@ -125,7 +125,7 @@ export class Chats {
   /** Sends a message and tells the user's devices that its chat has moved. @throws as Generations.send. */
   async send(input: SendInput): Promise<StoredTurn> {
     const turn = await this.#changing(input.userId, () => this.generations.send(input))
-    if (turn.created) {
+    if (turn.chat) {
       this.hub.toUser(input.userId, 'chat-updated', { chat: presentChat(turn.chat) })
     }
     return turn

@@ -1,7 +1,8 @@
 import type { Db } from 'mongodb'
-import { createAccounts, finishUserDeletions } from './mongo/accounts.js'
-import { createChats, finishDeletions } from './mongo/chats.js'
+import { createAccounts } from './mongo/accounts.js'
+import { createChats } from './mongo/chats.js'
 import { openCollections } from './mongo/collections.js'
+import { Deletions } from './mongo/deletions.js'
 import { withStoreErrors } from './mongo/faults.js'
 import { createMessages } from './mongo/messages.js'
 import { holdSchemaVersion } from './mongo/schema-version.js'
@@ -16,15 +17,19 @@ import type { Store } from './store.js'
 export async function createMongoStore(db: Db, close: () => Promise<void>): Promise<Store> {
   await holdSchemaVersion(db)
   const collections = await openCollections(db)
-  await finishUserDeletions(collections)
-  await finishDeletions(collections)
+  const deletions = new Deletions(collections)
+  await deletions.finish()
   return withStoreErrors<Store>({
     async ping() {
       await db.command({ ping: 1 })
     },
-    close,
-    ...createAccounts(collections),
-    ...createChats(collections),
+    async close() {
+      deletions.close()
+      await close()
+    },
+    finishDeletions: () => deletions.finish(),
+    ...createAccounts(collections, deletions),
+    ...createChats(collections, deletions),
     ...createMessages(collections),
   })
 }

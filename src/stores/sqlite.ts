@@ -47,6 +47,9 @@ function storeOf(connection: Connection): Store {
       await commits.close()
       connection.close()
     },
+    async finishDeletions() {
+      // Each is one transaction.
+    },
     ...createAccounts(connection, commits),
     ...createChats(connection, commits),
     ...createMessages(connection, commits),

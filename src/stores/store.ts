@@ -101,10 +101,13 @@ export interface CreatedTurn extends TurnRows {
   chat: ChatRow
 }
 
-export type StoredTurn =
-  | CreatedTurn
-  /** The same message had been stored before. */
-  | (TurnRows & { created: false })
+/** A turn that had been stored before. */
+export interface FoundTurn extends TurnRows {
+  /** As this call moved it, where the call that stored the turn had not come to that. */
+  chat?: ChatRow
+}
+
+export type StoredTurn = CreatedTurn | (FoundTurn & { created: false })
 
 /** What must still be so for a conditional update of a reply to happen. */
 export interface ReplyCondition {
@@ -162,10 +165,14 @@ export interface Store {
   findUserByLogin(login: { username: string } | { email: string }): Promise<UserRow | undefined>
   /**
    * Removes the user with all sessions, chats and messages. What is added for the user afterwards
-   * stays: who adds a session or a chat sees afterwards that the user is still there.
+   * stays: who adds a session or a chat sees afterwards that the user is still there. A deletion
+   * that fails after it was begun leaves nothing to be read, and is finished by itself.
    * @returns whether there was one.
    */
   deleteUser(id: string): Promise<boolean>
+
+  /** Finishes the deletions that a process which is gone had begun. */
+  finishDeletions(): Promise<void>
 
   createSession(session: SessionRow): Promise<void>
   findSession(id: string): Promise<SessionRow | undefined>
@@ -193,7 +200,10 @@ export interface Store {
     patch: ChatPatch,
     now: Date,
   ): Promise<ChatRow | undefined>
-  /** Removes the chat and all of its messages; no message can be stored in it any more. */
+  /**
+   * Removes the chat and all of its messages; no message can be stored in it any more. A deletion
+   * that fails after it was begun leaves nothing to be read, and is finished by itself.
+   */
   deleteChat(userId: string, chatId: string): Promise<boolean>
 
   /**
@@ -206,10 +216,7 @@ export interface Store {
   /** One message of a user's chat. */
   findMessage(userId: string, chatId: string, messageId: string): Promise<MessageRow | undefined>
   /** A message and the reply after it, by the message's id, whichever chat of the user they are in. */
-  findTurn(
-    userId: string,
-    messageId: string,
-  ): Promise<{ message: MessageRow; reply: MessageRow } | undefined>
+  findTurn(userId: string, messageId: string): Promise<FoundTurn | undefined>
   /** The newest `limit` messages with a seq below `before` (all when undefined), in order of seq. */
   listMessages(chatId: string, limit: number, before?: number): Promise<MessageRow[]>
   /** What the newest `limit` messages with a seq below `before` say, in order of seq. */

@@ -19,6 +19,7 @@ export async function startTcpProxy(t: Teardown, target: string) {
   const pairs = new Set<readonly [Socket, Socket]>()
   let fault: Fault | undefined
   let lost: { text: string; passed: () => void } | undefined
+  let trap: { text: string; kind: Fault; sprung: () => void } | undefined
 
   const server = createServer((client) => {
     if (fault === 'cut') return client.destroy()
@@ -27,6 +28,12 @@ export async function startTcpProxy(t: Teardown, target: string) {
     pairs.add(pair)
     let isLost = false
     client.on('data', (data) => {
+      if (trap && data.includes(trap.text)) {
+        fail(trap.kind)
+        trap.sprung()
+        trap = undefined
+        return
+      }
       if (lost && data.includes(lost.text)) {
         isLost = true
         lost.passed()
@@ -60,13 +67,21 @@ export async function startTcpProxy(t: Teardown, target: string) {
     for (const socket of [...pairs].flat()) socket.destroy()
   }
 
+  function fail(kind: Fault): void {
+    fault = kind
+    if (kind === 'cut') cutAll()
+    if (kind === 'silent') for (const socket of [...pairs].flat()) socket.pause()
+  }
+
   return {
     /** The target's URL, with the proxy's address. */
     url: target.replace(/\/\/[^/?]+/, `//${address}`),
-    fail(kind: Fault) {
-      fault = kind
-      if (kind === 'cut') cutAll()
-      if (kind === 'silent') for (const socket of [...pairs].flat()) socket.pause()
+    fail,
+    /** Fails before the next request that contains the text is passed on. */
+    async failBefore(text: string, kind: Fault): Promise<void> {
+      await new Promise<void>((sprung) => {
+        trap = { text, kind, sprung }
+      })
     },
     /** The answer to the next request that contains the text is lost, and its connection closed. */
     async loseAnswerTo(text: string): Promise<void> {

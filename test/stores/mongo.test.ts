@@ -81,6 +81,65 @@ if (!uri) {
     t.equal((await store.findChat(chat.userId, chat.id))?.messageCount, 4)
   })
 
+  /** A turn whose storing was cut before its chat was moved. */
+  const halfDone = async (t: Test) => {
+    const db = await newDatabase(t)
+    const store = await createMongoStore(db, async () => {})
+    const chat = aChat()
+    await store.createChat(chat)
+    const turn = aTurn(chat, { leaseUntil: new Date(1) })
+    await store.appendTurn(turn)
+    const { title, messageCount, updatedAt } = chat
+    await db
+      .collection<{ _id: string }>('chats')
+      .updateOne({ _id: chat.id }, { $set: { title, messageCount, updatedAt } })
+    const find = () => store.findChat(chat.userId, chat.id)
+    t.match(await find(), { title: null, messageCount: 0 })
+    return { store, turn, find }
+  }
+  for (const [way, look] of [
+    ['its repetition', ({ store, turn }) => store.appendTurn(turn)],
+    ['who looks for it', ({ store, turn }) => store.findTurn(turn.message.userId, turn.message.id)],
+    ['its takeover', ({ store }) => store.findLapsedReplies(new Date(), 10)],
+  ] as [string, (half: Awaited<ReturnType<typeof halfDone>>) => Promise<unknown>][]) {
+    t.test(`a turn that did not move its chat is completed by ${way}`, async (t) => {
+      const half = await halfDone(t)
+      await look(half)
+      const { turn, find } = half
+      const updatedAt = turn.message.createdAt
+      t.match(await find(), { title: turn.title, messageCount: 2, updatedAt })
+    })
+  }
+
+  t.test('a turn that moved its chat gives it no title again', async (t) => {
+    const store = await createMongoStore(await newDatabase(t), async () => {})
+    const chat = aChat()
+    await store.createChat(chat)
+    const { message } = await store.appendTurn(aTurn(chat))
+    await store.updateChat(chat.userId, chat.id, { title: null }, new Date())
+    t.equal((await store.findTurn(chat.userId, message.id))?.chat, undefined)
+    t.match(await store.findChat(chat.userId, chat.id), { title: null })
+  })
+
+  t.test('nothing is read of a chat whose deletion was cut', async (t) => {
+    const db = await newDatabase(t)
+    const store = await createMongoStore(db, async () => {})
+    const chat = aChat()
+    await store.createChat(chat)
+    const turn = aTurn(chat)
+    const { message, reply } = await store.appendTurn(turn)
+    await db
+      .collection<{ _id: string }>('chats')
+      .updateOne({ _id: chat.id }, { $set: { deletedFrom: chat.userId }, $unset: { userId: '' } })
+    for (const { id } of [message, reply]) {
+      t.equal(await store.findMessage(chat.userId, chat.id, id), undefined)
+    }
+    t.equal(await store.findTurn(chat.userId, message.id), undefined)
+    t.strictSame(await store.listChats(chat.userId, 10), [])
+    await store.finishDeletions()
+    t.strictSame(await store.listMessages(chat.id, 10), [])
+  })
+
   t.test('a deletion that a dead process began is finished', async (t) => {
     const db = await newDatabase(t)
     const store = await createMongoStore(db, async () => {})

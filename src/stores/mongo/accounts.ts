@@ -2,8 +2,8 @@ import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
 import type { SessionRow, UserRow } from '../store.js'
-import { deleteChatsOf } from './chats.js'
 import type { Collections, SessionDocument, UserDocument } from './collections.js'
+import type { Deletions } from './deletions.js'
 import { isDuplicate } from './faults.js'
 
 function userOf({
@@ -21,8 +21,10 @@ function sessionOf({ _id, ...session }: SessionDocument): SessionRow {
 }
 
 /** Users and sessions. */
-export function createAccounts(collections: Collections): AccountStore {
-  const { users, sessions } = collections
+export function createAccounts(
+  { users, sessions }: Collections,
+  deletions: Deletions,
+): AccountStore {
   return {
     async createUser({ id, ...user }) {
       const { username, email } = user
@@ -48,14 +50,7 @@ export function createAccounts(collections: Collections): AccountStore {
       return user ? userOf(user) : undefined
     },
 
-    async deleteUser(id) {
-      const { matchedCount } = await users.updateOne(
-        { _id: id },
-        // With spaces, they are no keys of anybody.
-        { $set: { deleting: true, usernameKey: `deleted ${id}`, emailKey: `deleted ${id}` } },
-      )
-      return matchedCount > 0 && finishUserDeletion(collections, id)
-    },
+    deleteUser: (id) => deletions.deleteUser(id),
 
     async createSession({ id, ...session }) {
       await sessions.insertOne({ _id: id, ...session })
@@ -89,22 +84,5 @@ export function createAccounts(collections: Collections): AccountStore {
     async deleteExpiredSessions(now) {
       await sessions.deleteMany({ expiresAt: { $lte: now } })
     },
-  }
-}
-
-/** @returns whether this call was the one that ended it. */
-async function finishUserDeletion(collections: Collections, id: string): Promise<boolean> {
-  const { users, sessions } = collections
-  await sessions.deleteMany({ userId: id })
-  await deleteChatsOf(collections, id)
-  const { deletedCount } = await users.deleteOne({ _id: id })
-  return deletedCount > 0
-}
-
-/** Finishes the deletions that a process which died had begun. */
-export async function finishUserDeletions(collections: Collections): Promise<void> {
-  const begun = collections.users.find({ deleting: true })
-  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
-    await finishUserDeletion(collections, _id)
   }
 }

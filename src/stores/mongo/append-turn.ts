@@ -1,7 +1,7 @@
 import type { AnyBulkWriteOperation } from 'mongodb'
 import { AppError } from '../../errors.js'
 import { newId } from '../../ids.js'
-import type { ChatRow, NewTurn, StoredTurn } from '../store.js'
+import type { ChatRow, MessageRow, NewTurn, StoredTurn } from '../store.js'
 import { chatOf } from './chats.js'
 import type { Collections, MessageDocument } from './collections.js'
 import { isDuplicate, isUnavailable, operationTimeoutMs } from './faults.js'
@@ -21,7 +21,7 @@ export async function appendTurn(collections: Collections, turn: NewTurn): Promi
     const stored = await findStored(collections, turn, attempt)
     if (stored.reply) {
       const { message, reply } = stored
-      const chat = await settle(collections, turn, { message, reply })
+      const chat = await settled(collections, turn, { message, reply })
       const rows = { message: messageOf(message), reply: messageOf(reply) }
       return reply.attempt === attempt
         ? { ...rows, created: true, chat }
@@ -41,13 +41,16 @@ export async function appendTurn(collections: Collections, turn: NewTurn): Promi
       if (!again || Date.now() > deadline) throw tooLong(error)
       continue
     }
-    const chat = await settle(collections, turn, { message, reply })
+    const chat = await settled(collections, turn, { message, reply })
     return { message: messageOf(message), reply: messageOf(reply), created: true, chat }
   }
 }
 
-const tooLong = (error: unknown) =>
-  isDuplicate(error) ? new AppError('STORE_UNAVAILABLE', { cause: error }) : error
+function tooLong(error: unknown): unknown {
+  if (!isDuplicate(error)) return error
+  const message = 'Too many messages are being stored in this chat at once: try again.'
+  return new AppError('STORE_UNAVAILABLE', { message, cause: error })
+}
 
 type Found =
   | { message: MessageDocument; reply: MessageDocument }
@@ -63,7 +66,7 @@ async function findStored(
   const [message, newest, chat] = await Promise.all([
     messages.findOne({ _id: id }),
     messages.findOne({ chatId }, { sort: { seq: -1 }, projection: { seq: 1 } }),
-    chats.findOne({ _id: chatId, userId }, { projection: { _id: 1 } }),
+    chats.findOne({ _id: chatId, userId }, { projection: { title: 1 } }),
   ])
   if (message) {
     if (message.chatId !== chatId || message.fingerprint !== fingerprint) {
@@ -75,22 +78,39 @@ async function findStored(
   if (!chat) throw new AppError('CHAT_NOT_FOUND')
   const last = newest?.seq ?? 0
   const seq = last + (last % 2 === 0 ? 1 : 2)
-  return { message: { ...documentOf({ ...turn.message, seq }), attempt }, fresh: true }
+  const document = documentOf({ ...turn.message, seq })
+  const title = chat.title === null ? { title: turn.title } : {}
+  return { message: { ...document, ...title, attempt }, fresh: true }
+}
+
+/** @throws AppError CHAT_NOT_FOUND */
+async function settled(
+  collections: Collections,
+  turn: NewTurn,
+  { message, reply }: TurnDocuments,
+): Promise<ChatRow> {
+  const chat = await settleTurn(collections, { message: { title: turn.title, ...message }, reply })
+  if (!chat) throw new AppError('CHAT_NOT_FOUND')
+  return chat
+}
+
+interface TurnDocuments {
+  message: MessageDocument
+  reply: MessageDocument
 }
 
 /**
- * Moves the chat, and answers with it; repeating it changes nothing. A chat that was deleted
- * meanwhile is not found any more, and the turn goes with it.
- * @throws AppError CHAT_NOT_FOUND
+ * The last step of storing a turn: moves its chat, and answers with it. Repeating it changes
+ * nothing, and whoever finds a turn whose chat was not moved does (`isSettled`).
+ * @returns undefined when the chat was deleted meanwhile; the turn goes with it.
  */
-async function settle(
+export async function settleTurn(
   { chats, messages }: Collections,
-  { title }: NewTurn,
-  { message, reply }: { message: MessageDocument; reply: MessageDocument },
-): Promise<ChatRow> {
-  const { chatId, userId } = message
+  { message, reply }: TurnDocuments,
+): Promise<ChatRow | undefined> {
+  const { chatId, userId, title } = message
   const chat = { _id: chatId, userId }
-  await chats.updateOne({ ...chat, title: null }, { $set: { title } })
+  if (title) await chats.updateOne({ ...chat, title: null }, { $set: { title } })
   const moved = await chats.findOneAndUpdate(
     chat,
     { $max: { messageCount: reply.seq, updatedAt: message.createdAt } },
@@ -98,5 +118,9 @@ async function settle(
   )
   if (moved) return chatOf(userId, moved)
   await messages.deleteMany({ _id: { $in: [message._id, reply._id] } })
-  throw new AppError('CHAT_NOT_FOUND')
+  return undefined
 }
+
+/** Whether a chat was moved by the turn of `reply`, or a later one. */
+export const isSettled = (chat: Pick<ChatRow, 'messageCount'>, reply: Pick<MessageRow, 'seq'>) =>
+  chat.messageCount >= reply.seq

@@ -1,14 +1,14 @@
 import type { ChatStore } from '../parts.js'
 import type { ChatRow } from '../store.js'
 import type { ChatDocument, Collections } from './collections.js'
+import type { Deletions } from './deletions.js'
 
 export function chatOf(userId: string, { _id, ...chat }: ChatDocument): ChatRow {
   return { id: _id, ...chat, userId }
 }
 
 /** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
-export function createChats(collections: Collections): ChatStore {
-  const { chats } = collections
+export function createChats({ chats }: Collections, deletions: Deletions): ChatStore {
   return {
     async createChat({ id, ...chat }) {
       await chats.insertOne({ _id: id, ...chat })
@@ -55,42 +55,6 @@ export function createChats(collections: Collections): ChatStore {
       return chat ? chatOf(userId, chat) : undefined
     },
 
-    async deleteChat(userId, chatId) {
-      const { matchedCount } = await chats.updateOne(
-        { _id: chatId, userId },
-        { $set: { deletedFrom: userId }, $unset: { userId: '' } },
-      )
-      if (matchedCount === 0) {
-        // One that an earlier call began to delete is finished by this one.
-        const begun = { _id: chatId, deletedFrom: userId }
-        if (!(await chats.findOne(begun, { projection: { _id: 1 } }))) return false
-      }
-      return finishDeletion(collections, chatId)
-    },
-  }
-}
-
-/** @returns whether this call was the one that ended it. */
-async function finishDeletion({ chats, messages }: Collections, chatId: string) {
-  await messages.deleteMany({ chatId })
-  const { deletedCount } = await chats.deleteOne({ _id: chatId })
-  return deletedCount > 0
-}
-
-/** Deletes every chat of a user. */
-export async function deleteChatsOf(collections: Collections, userId: string): Promise<void> {
-  const { chats } = collections
-  await chats.updateMany({ userId }, { $set: { deletedFrom: userId }, $unset: { userId: '' } })
-  const begun = chats.find({ deletedFrom: userId })
-  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
-    await finishDeletion(collections, _id)
-  }
-}
-
-/** Finishes the deletions that a process which died had begun. */
-export async function finishDeletions(collections: Collections): Promise<void> {
-  const begun = collections.chats.find({ deletedFrom: { $exists: true } })
-  for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
-    await finishDeletion(collections, _id)
+    deleteChat: (userId, chatId) => deletions.deleteChat(userId, chatId),
   }
 }

@@ -23,6 +23,8 @@ export type MessageDocument = Document<MessageRow> & {
   activeIn?: string
   /** Which call of appendTurn stored it. */
   attempt?: string
+  /** Of a user's message: given to its chat, which had no title when it was stored. */
+  title?: string
   /** What checkpoints added to its texts since it was written whole. */
   pieces?: TextPiece[]
 }

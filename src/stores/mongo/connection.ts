@@ -5,6 +5,7 @@ import {
   MongoNetworkError,
   MongoServerSelectionError,
 } from 'mongodb'
+import { within } from '../../within.js'
 import { reviveStuckMonitor } from './stuck-monitor.js'
 
 /** What a URI does not say: a server that is away is noticed within the store's own time limit. */
@@ -17,6 +18,8 @@ const defaults = {
 } as const
 
 const retryMs = 250
+/** How long a client that is closed waits for its connections, in milliseconds. */
+const closeMs = 2000
 const oldestSupported = [4, 4] as const
 
 /** A client, and how to close it. */
@@ -67,11 +70,11 @@ export async function connectMongo(
       client,
       async close() {
         endWatch()
-        await client.close(true)
+        await within(client.close(true), closeMs)
       },
     }
   } catch (error) {
-    await client.close(true)
+    await within(client.close(true), closeMs)
     // The driver refuses the oldest itself.
     const reason = error instanceof MongoServerSelectionError ? error.cause : error
     throw reason instanceof MongoCompatibilityError ? tooOld(reason.message) : error

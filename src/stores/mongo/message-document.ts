@@ -3,7 +3,7 @@ import { withPieces } from '../text-pieces.js'
 import type { MessageDocument } from './collections.js'
 
 export function messageOf(document: MessageDocument): MessageRow {
-  const { _id, activeIn: _, attempt: __, pieces, ...message } = document
+  const { _id, activeIn: _, attempt: __, title: ___, pieces, ...message } = document
   const row = { id: _id, ...message }
   return pieces ? withPieces(row, pieces) : row
 }

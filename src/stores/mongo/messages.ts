@@ -2,26 +2,56 @@ import type { Filter, UpdateFilter } from 'mongodb'
 import type { MessageStore } from '../parts.js'
 import type { Checkpoint, MessageText, ReplyChange, ReplyCondition } from '../store.js'
 import { withPieces } from '../text-pieces.js'
-import { appendTurn } from './append-turn.js'
+import { appendTurn, isSettled, settleTurn } from './append-turn.js'
 import type { Collections, MessageDocument } from './collections.js'
 import { messageOf } from './message-document.js'
 
 /** Messages: users' and replies. */
 export function createMessages(collections: Collections): MessageStore {
-  const { messages } = collections
+  const { chats, messages } = collections
+
+  /** Moves the chats of turns whose storing was cut before that. */
+  async function settleAll(replies: readonly MessageDocument[]): Promise<void> {
+    if (replies.length === 0) return
+    const ids = [...new Set(replies.map(({ chatId }) => chatId))]
+    const found = await chats
+      .find({ _id: { $in: ids } })
+      .project<{ _id: string; messageCount: number }>({ messageCount: 1 })
+      .toArray()
+    const chatOf = new Map(found.map((chat) => [chat._id, chat]))
+    for (const reply of replies) {
+      const chat = chatOf.get(reply.chatId)
+      if (!chat || isSettled(chat, reply)) continue
+      const message = await messages.findOne({ chatId: reply.chatId, seq: reply.seq - 1 })
+      if (message) await settleTurn(collections, { message, reply })
+    }
+  }
+
   return {
     appendTurn: (turn) => appendTurn(collections, turn),
 
     async findMessage(userId, chatId, messageId) {
-      const message = await messages.findOne({ _id: messageId, chatId, userId })
-      return message ? messageOf(message) : undefined
+      const [message, chat] = await Promise.all([
+        messages.findOne({ _id: messageId, chatId, userId }),
+        // The messages of a chat that is being deleted are still there.
+        chats.findOne({ _id: chatId, userId }, { projection: { _id: 1 } }),
+      ])
+      return message && chat ? messageOf(message) : undefined
     },
 
     async findTurn(userId, messageId) {
       const message = await messages.findOne({ _id: messageId, userId, role: 'user' })
       if (!message) return undefined
-      const reply = await messages.findOne({ chatId: message.chatId, seq: message.seq + 1 })
-      return reply ? { message: messageOf(message), reply: messageOf(reply) } : undefined
+      const { chatId, seq } = message
+      const [reply, chat] = await Promise.all([
+        messages.findOne({ chatId, seq: seq + 1 }),
+        chats.findOne({ _id: chatId, userId }, { projection: { messageCount: 1 } }),
+      ])
+      if (!reply || !chat) return undefined
+      const turn = { message: messageOf(message), reply: messageOf(reply) }
+      if (isSettled(chat, reply)) return turn
+      const moved = await settleTurn(collections, { message, reply })
+      return moved && { ...turn, chat: moved }
     },
 
     async listMessages(chatId, limit, before) {
@@ -100,6 +130,7 @@ export function createMessages(collections: Collections): MessageStore {
         .sort({ createdAt: 1, seq: 1 })
         .limit(limit)
         .toArray()
+      await settleAll(lapsed)
       return lapsed.map(messageOf)
     },
 

@@ -61,6 +61,10 @@ export function accountContract(t: Test, { newChat, store }: Subject) {
       await store().createUser(aUser({ username: user.username, email: user.email }))
     })
 
+    t.test('that are deleted leave nothing to be finished', async (t) => {
+      await t.resolves(store().finishDeletions())
+    })
+
     t.test('of 100 equal registrations at once, one is made', async (t) => {
       const { username, email } = aUser()
       const all = times(100, () => store().createUser(aUser({ username, email })))
