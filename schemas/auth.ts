@@ -8,16 +8,24 @@ const Username = Type.String({
   description: 'Letters, digits, dots, underscores and hyphens alone; unique whatever its case.',
 })
 
+/** Control, zero-width and bidirectional characters. */
+const invisible =
+  '\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f' +
+  '\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u206f\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb'
+const visible = `[^\\s@${invisible}]+`
+
 const Email = Type.String({
   maxLength: 254,
-  pattern: '^[^\\s@]+@[^\\s@]+\\.[^\\s@]+$',
-  description: 'An e-mail address; unique whatever its case.',
+  pattern: `^${visible}@${visible}\\.${visible}$`,
+  description: 'An e-mail address, without invisible characters; unique whatever its case.',
 })
 
 const Password = Type.String({
   minLength: 8,
   maxLength: 72,
-  description: '8 characters to 72 bytes of UTF-8: bcrypt reads no further.',
+  description:
+    '8 characters to 72 bytes of UTF-8, compared in their normal form (NFC). Not a common one, and ' +
+    'without the username.',
 })
 
 export const RegisterInput = Model(

@@ -14,6 +14,7 @@ const catalogue = {
   TOO_DEEP: [400, false, 'The body is nested too deeply.'],
   BAD_CURSOR: [400, false, 'That cursor was not made by this server for this list.'],
   PASSWORD_TOO_LONG: [400, false, 'A password has at most 72 bytes of UTF-8.'],
+  PASSWORD_TOO_WEAK: [400, false, 'The password is easily guessed: choose another.'],
   MODEL_CANNOT: [400, false, 'The model cannot do what is asked of it.'],
   MESSAGE_TOO_LONG: [400, false, 'The message alone does not fit the model’s context window.'],
   BODY_TOO_LARGE: [413, false, 'The body is over the limit.'],
@@ -71,6 +72,8 @@ export type ErrorCode = keyof typeof catalogue
 interface ErrorDetail {
   /** Replaces the catalogue's message where more is known. */
   message?: string
+  /** Replaces the catalogue's, where waiting helps or does not. */
+  retryable?: boolean
   /** Seconds, for `Retry-After`. */
   retryAfter?: number
   /** The failed reply, where a message was stored. */
@@ -96,7 +99,7 @@ export class AppError extends Error {
     this.code = code
     // What a reply fails of was no fault of the request, whose message is stored.
     this.statusCode = detail.replyId !== undefined && statusCode < 500 ? 502 : statusCode
-    this.retryable = retryable
+    this.retryable = detail.retryable ?? retryable
     this.retryAfter = detail.retryAfter ?? (statusCode === 503 ? 1 : undefined)
     this.replyId = detail.replyId
     this.errors = detail.errors

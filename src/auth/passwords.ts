@@ -3,6 +3,7 @@ import bcrypt from 'bcrypt'
 import { AppError, invalid } from '../errors.js'
 import { siteOf } from './client-network.js'
 import { FairLines } from './fair-lines.js'
+import { weaknessOf } from './weak-passwords.js'
 
 /** bcrypt reads no further. */
 const maxBytes = 72
@@ -34,10 +35,10 @@ export async function createPasswords(cost: number) {
 
   return {
     /**
-     * The form in which a new password is hashed.
-     * @throws AppError VALIDATION_FAILED, PASSWORD_TOO_LONG.
+     * The form in which a user's new password is hashed.
+     * @throws AppError VALIDATION_FAILED, PASSWORD_TOO_LONG, PASSWORD_TOO_WEAK.
      */
-    prepare(password: string): string {
+    async prepare(password: string, username: string): Promise<string> {
       const prepared = opaqueString(password)
       if (prepared === undefined) {
         throw invalid([{ field: 'password', message: 'must not have control characters' }])
@@ -49,6 +50,10 @@ export async function createPasswords(cost: number) {
         ])
       }
       if (Buffer.byteLength(prepared) > maxBytes) throw new AppError('PASSWORD_TOO_LONG')
+      const weakness = await weaknessOf(prepared, username)
+      if (weakness) {
+        throw new AppError('PASSWORD_TOO_WEAK', { message: `${weakness} Choose another.` })
+      }
       return prepared
     },
 

@@ -1,7 +1,7 @@
 import type { LoginInput, RegisterInput, SignedIn, TokenPair, User } from '../../schemas/auth.js'
 import type { Cache } from '../cache/cache.js'
 import { sessionsChannel } from '../cache/keys.js'
-import { AppError } from '../errors.js'
+import { AppError, invalid } from '../errors.js'
 import { newId } from '../ids.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import { loginKey } from '../stores/login-key.js'
@@ -14,6 +14,8 @@ import type { Access, Tokens } from './tokens.js'
 const sessionLifeMs = 30 * 86_400_000
 /** For so long a spent refresh token gives the same pair again: the answer may have been lost. */
 const graceMs = 10_000
+/** Emails that differ in these look alike. The schema lists those that any regular expression can name. */
+const invisible = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u
 
 interface SessionsOptions {
   store: Store
@@ -96,12 +98,17 @@ export async function createSessions(options: SessionsOptions) {
   }
 
   return {
-    /** @throws AppError USER_TAKEN, VALIDATION_FAILED, PASSWORD_TOO_LONG, TOO_BUSY. */
+    /**
+     * @throws AppError USER_TAKEN, VALIDATION_FAILED, PASSWORD_TOO_LONG, PASSWORD_TOO_WEAK, TOO_BUSY.
+     */
     async register(
       { username, email, ...input }: RegisterInput,
       network: string,
     ): Promise<SignedIn> {
-      const password = passwords.prepare(input.password)
+      if (invisible.test(email)) {
+        throw invalid([{ field: 'email', message: 'must not have invisible characters' }])
+      }
+      const password = await passwords.prepare(input.password, username)
       const names = [`u:${username.toLowerCase()}`, `e:${email.toLowerCase()}`]
       // Equal registrations wait for the first, so that only it pays for a hash.
       const user = await registering(names, async () => {

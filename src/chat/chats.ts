@@ -150,6 +150,7 @@ export class Chats {
     await this.#count(userId, -1)
     throw new AppError('RATE_LIMITED', {
       message: `An account keeps at most ${maxChats} chats: delete one first.`,
+      retryable: false,
     })
   }
 

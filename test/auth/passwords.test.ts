@@ -17,11 +17,12 @@ t.test('a password is verified by its own hash alone', async (t) => {
 t.test('a password is the same in every Unicode form, and with any space', async (t) => {
   const passwords = await createPasswords(4)
   const composed = 'na\u00efve \u{1F40E} caf\u00e9'
-  const hash = await passwords.hash(passwords.prepare(composed), home)
+  const hash = await passwords.hash(await passwords.prepare(composed, 'ada'), home)
   for (const written of [composed, composed.normalize('NFD'), composed.replace(' ', '\u00a0')]) {
     t.equal(await passwords.verify(written, hash, home), true, encodeURIComponent(written))
   }
-  t.equal(passwords.prepare(composed.normalize('NFD').replace(' ', '\u3000')), composed)
+  const other = composed.normalize('NFD').replace(' ', '\u3000')
+  t.equal(await passwords.prepare(other, 'ada'), composed)
   for (const other of ['NA\u00cfVE \u{1F40E} CAF\u00c9', 'naive \u{1F40E} cafe', `${composed} `]) {
     t.equal(await passwords.verify(other, hash, home), false, other)
   }
@@ -37,28 +38,43 @@ t.test(
       'correct\u0085horse',
       'correct\u0000horse',
     ]) {
-      t.throws(() => passwords.prepare(bad), { code: 'VALIDATION_FAILED' })
+      await t.rejects(passwords.prepare(bad, 'ada'), { code: 'VALIDATION_FAILED' })
       const hash = await passwords.hash(bad, home)
       t.equal(await passwords.verify(bad, hash, home), false)
     }
     t.equal(await passwords.verify('', undefined, home), false)
-    t.throws(
-      () => passwords.prepare('e\u0301'.repeat(4)),
-      { code: 'VALIDATION_FAILED' },
-      '4 letters',
-    )
+    const fourLetters = passwords.prepare('e\u0301'.repeat(4), 'ada')
+    await t.rejects(fourLetters, { code: 'VALIDATION_FAILED' })
   },
 )
 
 t.test('a password over 72 bytes of UTF-8 is refused, for bcrypt reads no further', async (t) => {
   const passwords = await createPasswords(4)
   const longest = 'é'.repeat(36)
-  t.equal(passwords.prepare(longest), longest)
-  t.throws(() => passwords.prepare(`${longest}!`), { code: 'PASSWORD_TOO_LONG' })
-  t.throws(() => passwords.prepare('😀'.repeat(19)), { code: 'PASSWORD_TOO_LONG' })
+  t.equal(await passwords.prepare(longest, 'ada'), longest)
+  for (const tooLong of [`${longest}!`, '😀'.repeat(19)]) {
+    await t.rejects(passwords.prepare(tooLong, 'ada'), { code: 'PASSWORD_TOO_LONG' })
+  }
   const hash = await passwords.hash(longest, home)
   t.equal(await passwords.verify(longest, hash, home), true)
   t.equal(await passwords.verify(`${longest}!`, hash, home), false, 'the same first 72 bytes')
+})
+
+t.test('a new password that is easily guessed is refused', async (t) => {
+  const passwords = await createPasswords(4)
+  const weak = [
+    ...['password', 'Password1', 'QWERTY123', '12345678', 'iloveyou', 'sunshine', 'trustno1'],
+    ...['ada-lovelace', 'Ada-Lovelace', 'I am ADA-LOVELACE', 'ada-lovelace1815'],
+  ]
+  for (const password of weak) {
+    const refused = { code: 'PASSWORD_TOO_WEAK', statusCode: 400 }
+    await t.rejects(passwords.prepare(password, 'Ada-Lovelace'), refused, password)
+  }
+  for (const password of ['correct horse', 'correct horse battery staple', 'analytical engine']) {
+    t.equal(await passwords.prepare(password, 'Ada-Lovelace'), password)
+  }
+  const hash = await passwords.hash('password', home)
+  t.equal(await passwords.verify('password', hash, home), true, 'but one of before is let in')
 })
 
 t.test('an unknown account takes as long as a wrong password', async (t) => {

@@ -145,7 +145,10 @@ t.test('a user keeps so many chats', async (t) => {
   for (let n = 0; n < 4; n++) t.equal((await create(urls[n % 2] ?? '')).status, 201)
   for (const url of urls) {
     const { status, body, headers } = await create(url)
-    t.match({ status, body }, { status: 429, body: { code: 'RATE_LIMITED', message: /5 chats/ } })
+    t.match(
+      { status, body },
+      { status: 429, body: { code: 'RATE_LIMITED', message: /5 chats/, retryable: false } },
+    )
     t.equal(headers.get('retry-after'), null, 'waiting does not help')
   }
   t.equal((await call('DELETE', `/api/ai/chats/${chatId}`)).status, 204)

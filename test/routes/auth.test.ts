@@ -101,11 +101,34 @@ t.test('registrations outside the rules are refused', async (t) => {
     [{ role: 'admin' }, 'VALIDATION_FAILED'],
     [{ id: 'a'.repeat(24) }, 'VALIDATION_FAILED'],
     [{ password: undefined }, 'VALIDATION_FAILED'],
+    [{ password: 'tab\tin the middle' }, 'VALIDATION_FAILED'],
+    [{ password: 'Password1' }, 'PASSWORD_TOO_WEAK'],
+    [{ password: `my ${ada.username.toUpperCase()}!` }, 'PASSWORD_TOO_WEAK'],
+    ...[
+      ...['\u0000', '\u0007', '\u007f', '\u0085', '\u00ad'],
+      ...['\u200b', '\u200d', '\u2060', '\ufeff', '\u180e', '\ufe0f', '\u3164'],
+      ...['\u200e', '\u061c', '\u202e', '\u2066', '\u2069', '\u{e0041}', '\u{e0100}'],
+    ].flatMap((character): [object, string][] => [
+      [
+        { email: `ad${character}a@example.org` },
+        character === '\0' ? 'BAD_TEXT' : 'VALIDATION_FAILED',
+      ],
+      [
+        { email: `ada@exam${character}ple.org` },
+        character === '\0' ? 'BAD_TEXT' : 'VALIDATION_FAILED',
+      ],
+    ]),
   ]
   for (const [change, code] of rows) {
     const answer = await call('POST', '/api/auth/register', { ...ada, ...change })
-    t.match(answer, { status: 400, body: { code } }, JSON.stringify(change).slice(0, 60))
+    t.match(
+      answer,
+      { status: 400, body: { code } },
+      encodeURIComponent(JSON.stringify(change)).slice(0, 60),
+    )
   }
+  const foreign = { ...ada, username: 'zoe', email: 'zoë@exämple.org' }
+  t.equal((await call('POST', '/api/auth/register', foreign)).status, 201, 'letters are letters')
   const longest = { ...ada, password: 'é'.repeat(36) }
   t.equal((await call('POST', '/api/auth/register', longest)).status, 201)
   const beyond = { email: ada.email, password: `${longest.password}x` }

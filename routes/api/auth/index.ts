@@ -22,7 +22,9 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'registerUser',
         tags: ['auth'],
         summary: 'Register an account',
-        description: 'Creates an account and signs in with it. Username and email are unique.',
+        description:
+          'Creates an account and signs in with it. Username and email are unique. A password that is ' +
+          'among the commonest or contains the username is refused.',
         security: [],
         body: RegisterInput,
         response: { 201: SignedIn, ...errors(400, 403, 409, 413, 415, 429, 500, 503) },

@@ -1,0 +1,20 @@
+const commonestCount = 10_000
+const shortest = 8
+
+let commonest: Promise<ReadonlySet<string>> | undefined
+
+/** Loaded with the first registration: 2 MB, and some time at the start. */
+async function loadCommonest(): Promise<ReadonlySet<string>> {
+  const { dictionary } = await import('@zxcvbn-ts/language-common')
+  const longEnough = dictionary['passwords-common'].filter(({ length }) => length >= shortest)
+  return new Set(longEnough.slice(0, commonestCount))
+}
+
+/** What makes a new password easy to guess, for a person; undefined where nothing is known. */
+export async function weaknessOf(password: string, username: string): Promise<string | undefined> {
+  const lower = password.toLowerCase()
+  if (lower.includes(username.toLowerCase())) return 'The password contains the username.'
+  commonest ??= loadCommonest()
+  if ((await commonest).has(lower)) return 'The password is one of the commonest.'
+  return undefined
+}
