@@ -12,6 +12,9 @@ export interface TextParts {
   thinking: string
 }
 
+/** `tokens`: how many the texts then have; undefined where the log adds nothing. */
+export type LoggedText = TextParts & { tokens?: number }
+
 interface StreamLogEntry {
   messageId: string
   epoch: number
@@ -19,6 +22,8 @@ interface StreamLogEntry {
   end: TextLengths
   /** What came since the entry before. */
   delta: TextParts
+  /** How many tokens the texts have, up to this entry's end. */
+  tokens: number
   isFirst: boolean
 }
 
@@ -30,7 +35,7 @@ export interface StreamLog {
   /** @returns whether it was stored: not when the log is closed, or away. */
   append(entry: StreamLogEntry): Promise<boolean>
   /** What follows `known` without a gap. */
-  read(messageId: string, epoch: number, known: TextLengths): Promise<TextParts>
+  read(messageId: string, epoch: number, known: TextLengths): Promise<LoggedText>
   /** Lets nothing more be appended, by whoever still thinks that it runs the reply. */
   close(messageId: string, epoch: number): Promise<void>
 }
@@ -51,11 +56,12 @@ export function createStreamLog(
   run: <T>(operation: () => Promise<T>) => Promise<T | undefined>,
 ): StreamLog {
   return {
-    async append({ messageId, epoch, end, delta, isFirst }) {
+    async append({ messageId, epoch, end, delta, tokens, isFirst }) {
       const { key, ttlMs } = streamLogKey(messageId, epoch)
       const fields = [
         ...(delta.content ? ['d', delta.content] : []),
         ...(delta.thinking ? ['t', delta.thinking] : []),
+        ...['n', tokens],
       ]
       const id = `${end.content}-${1 + end.thinking}`
       const added = await run(() => client.xadd(key, 'MAXLEN', '~', maxEntries, id, ...fields))
@@ -95,7 +101,7 @@ function unlessClosed(error: Error): null {
 
 /** What the log's entries add to a text of known lengths. */
 class Continuation {
-  readonly text: TextParts = { content: '', thinking: '' }
+  readonly text: LoggedText = { content: '', thinking: '' }
 
   constructor(private readonly known: TextLengths) {}
 
@@ -103,14 +109,17 @@ class Continuation {
   take(id: string, fields: readonly string[]): boolean {
     const [contentEnd = 0, sequence = 0] = id.split('-').map(Number)
     const delta = { content: '', thinking: '' }
+    let tokens = 0
     for (let n = 0; n + 1 < fields.length; n += 2) {
       if (fields[n] === 'd') delta.content = fields[n + 1] ?? ''
       if (fields[n] === 't') delta.thinking = fields[n + 1] ?? ''
+      if (fields[n] === 'n') tokens = Number(fields[n + 1])
     }
-    return (
+    const isTaken =
       this.#extend('content', delta.content, contentEnd) &&
       this.#extend('thinking', delta.thinking, sequence - 1)
-    )
+    if (isTaken) this.text.tokens = tokens
+    return isTaken
   }
 
   #extend(part: keyof TextParts, delta: string, end: number): boolean {

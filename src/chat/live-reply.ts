@@ -1,7 +1,8 @@
 import type { MessageChunk } from '../../schemas/messages.js'
 import type { Arriving } from '../ollama/client.js'
-import type { ChatRow, MessageRow, TextPiece } from '../stores/store.js'
+import type { ChatRow, MessageRow, TextPiece, TokenCount } from '../stores/store.js'
 import type { Place } from './fair-queue.js'
+import type { KeptText } from './reply-state.js'
 
 /** Why a reply's run is ended from outside. */
 export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
@@ -92,6 +93,10 @@ export class LiveReply {
   readonly seq: number
   readonly text: GrowingText
   readonly thinking: GrowingText
+  /** A line from the model is a token. */
+  readonly tokens: TokenCount
+  /** How many of them the announced texts have. */
+  announcedTokens: number
   /** How much of each text the store has. */
   #stored: TextPiece['from']
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
@@ -134,6 +139,8 @@ export class LiveReply {
     this.seq = row.seq
     this.text = new GrowingText(text.content)
     this.thinking = new GrowingText(text.thinking)
+    this.tokens = { kept: 0, discarded: 0, ...row.tokens }
+    this.announcedTokens = this.tokens.kept
     this.#stored = { content: text.content.length, thinking: text.thinking.length }
     let resolveEnd: (row: MessageRow | undefined) => void = () => {}
     this.end = new Promise((resolve) => {
@@ -214,7 +221,14 @@ export class LiveReply {
       from,
       content: wholePairs(this.text.from(from.content)),
       thinking: wholePairs(this.thinking.from(from.thinking)),
+      tokens: this.tokens.kept,
     }
+  }
+
+  /** All that came of it, for whoever goes on with it. */
+  get kept(): KeptText {
+    const { text, thinking, tokens } = this
+    return { content: text.whole, thinking: thinking.whole, tokens: { ...tokens } }
   }
 
   markStored({ from, content, thinking }: TextPiece): void {
@@ -236,6 +250,7 @@ export class LiveReply {
       this.#lastFrame = { chatId, messageId, epoch, offset, delta }
       tell(this.#lastFrame)
     }
+    this.announcedTokens = this.tokens.kept
     this.#wake()
   }
 

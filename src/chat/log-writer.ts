@@ -71,13 +71,14 @@ export class LogWriter {
     const { id: messageId, epoch } = reply
     const { content, thinking } = written.lengths
     const end = lengthsOf(reply)
+    const tokens = reply.announcedTokens
     const delta = {
       content: reply.text.slice(content),
       thinking: reply.thinking.slice(thinking),
     }
     if (!delta.content && !delta.thinking) return
     const { isFirst } = written
-    if (await this.log.append({ messageId, epoch, end, delta, isFirst })) {
+    if (await this.log.append({ messageId, epoch, end, delta, tokens, isFirst })) {
       written.lengths = end
       written.isFirst = false
     } else if (this.#written.has(reply)) this.add(reply)

@@ -1,5 +1,5 @@
 import type { MessageFault, MessageStatus, Usage } from '../../schemas/messages.js'
-import type { MessageRow, ReplyChange, ReplyCondition, Store } from '../stores/store.js'
+import type { MessageRow, ReplyChange, ReplyCondition, Store, TokenCount } from '../stores/store.js'
 
 /*
  * The life of a reply, and the only place that moves it:
@@ -38,6 +38,13 @@ export interface Outcome {
   text?: { content: string; thinking: string }
 }
 
+/** What a run leaves of a reply for the next, with the tokens it took. */
+export interface KeptText {
+  content: string
+  thinking: string
+  tokens: TokenCount
+}
+
 const textChange = ({ content, thinking }: { content: string; thinking: string }): ReplyChange => ({
   content,
   thinking: thinking || null,
@@ -63,6 +70,7 @@ const ending = ({
   completedAt: completedAt ?? new Date(),
   owner: null,
   leaseUntil: null,
+  tokens: null,
   ...(text && textChange(text)),
   ...(finishReason && { finishReason }),
   ...(usage && { usage }),
@@ -97,10 +105,7 @@ export class ReplyState {
    * Takes a lapsed reply over. A queued one goes on waiting; one that had begun gets a new epoch,
    * which begins at the end of `text`.
    */
-  claim(
-    row: MessageRow,
-    text: { content: string; thinking: string },
-  ): Promise<MessageRow | undefined> {
+  claim(row: MessageRow, text: KeptText): Promise<MessageRow | undefined> {
     const begun = row.status === 'streaming'
     return this.#move(row.id, lapsedAsFound(row), {
       owner: this.owner,
@@ -109,6 +114,7 @@ export class ReplyState {
         epoch: row.epoch + 1,
         epochStart: text.content.length,
         ...textChange(text),
+        tokens: text.tokens,
         takeovers: row.takeovers + (this.#isOwnerDead(row) ? 1 : 0),
       }),
     })
@@ -125,14 +131,11 @@ export class ReplyState {
   }
 
   /** Gives a reply up for any process to claim at once; its text so far is kept. */
-  release(
-    row: MessageRow,
-    text?: { content: string; thinking: string },
-  ): Promise<MessageRow | undefined> {
+  release(row: MessageRow, text: KeptText): Promise<MessageRow | undefined> {
     return this.store.updateReply(
       row.id,
       { status: ['queued', 'streaming'], epoch: row.epoch, owner: this.owner },
-      { owner: null, leaseUntil: new Date(0), ...(text && textChange(text)) },
+      { owner: null, leaseUntil: new Date(0), ...textChange(text), tokens: text.tokens },
     )
   }
 

@@ -167,10 +167,9 @@ export class Runner {
 
   async #release(reply: LiveReply): Promise<void> {
     const { state, flusher, log } = this.parts
-    const text = { content: reply.text.whole, thinking: reply.thinking.whole }
     flusher.announce(reply)
     try {
-      await state.release(reply.row, text)
+      await state.release(reply.row, reply.kept)
     } catch (error) {
       // The lease lapses by itself then.
       log.error({ err: error, replyId: reply.id }, 'a reply could not be handed over')
@@ -193,18 +192,25 @@ export class Runner {
       messagesSent: prompt.messages.length,
       messagesDropped: prompt.dropped,
     }
+    const begun = reply.text.whole
+    /** Of earlier runs, which count although their process died. */
+    const earlierTokens = reply.tokens.kept + reply.tokens.discarded
+    const tokensLeft = mostTokens(options, limits, model) - reply.tokens.kept
+    if (begun && tokensLeft <= 0) {
+      return { finishReason: 'length', usage: { ...sent, replyTokens: earlierTokens } }
+    }
 
     const { userId } = reply
     const key = known.keyOf({ userId, digest: model.digest, messages: prompt.messages, options })
-    const answer = key && !reply.text.whole ? await known.find(key) : undefined
+    const answer = key && !begun ? await known.find(key) : undefined
     reply.signal.throwIfAborted()
     if (answer) {
       this.#receive(reply, answer.content, answer.thinking)
       const { finishReason = 'stop' } = answer
-      return { finishReason, usage: { ...answer.usage, ...sent, cached: true } }
+      const usage = { ...answer.usage, ...sent, cached: true }
+      return { finishReason, usage: withEarlier(usage, earlierTokens) }
     }
 
-    const begun = reply.text.whole
     const { think, ...ollamaOptions } = options
     const clock = new ReplyClock()
     const result = await client.chat(
@@ -213,12 +219,13 @@ export class Runner {
         messages: begun
           ? [...prompt.messages, { role: 'assistant', content: begun }]
           : prompt.messages,
-        options: { ...ollamaOptions, num_predict: mostTokens(options, limits, model) },
+        options: { ...ollamaOptions, num_predict: tokensLeft },
         // Ollama refuses it of a model that cannot think.
         ...(think !== undefined && canThink(model) && { think }),
       },
       (content, thinking) => {
         clock.note(content)
+        reply.tokens.kept++
         this.#receive(reply, content, thinking)
       },
       reply.signal,
@@ -239,7 +246,7 @@ export class Runner {
       const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole }
       await known.remember(key, { ...reply_, finishReason, usage })
     }
-    return { finishReason, usage }
+    return { finishReason, usage: withEarlier(usage, earlierTokens) }
   }
 
   #receive(reply: LiveReply, content: string, thinking: string): void {
@@ -263,6 +270,12 @@ function usageOf(result: ChatResult): Partial<Usage> {
   const { replyTokens, replyMs } = usage
   if (!replyTokens || !replyMs) return usage
   return { ...usage, tokensPerSecond: Math.round((replyTokens / replyMs) * 100_000) / 100 }
+}
+
+/** The usage with the tokens that earlier runs of the reply took; their speed is not known. */
+function withEarlier(usage: Usage, earlierTokens: number): Usage {
+  const { replyTokens = 0 } = usage
+  return earlierTokens === 0 ? usage : { ...usage, replyTokens: replyTokens + earlierTokens }
 }
 
 /** How a reply ended: a reply without text, whatever Ollama says of it, is empty or was cut short. */

@@ -1,4 +1,4 @@
-import type { StreamLog, TextParts } from '../cache/stream-log.js'
+import type { StreamLog } from '../cache/stream-log.js'
 import { AppError } from '../errors.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import { Outage } from '../outage.js'
@@ -8,7 +8,7 @@ import type { Hub } from './hub.js'
 import { keptText } from './kept-text.js'
 import { LiveReply } from './live-reply.js'
 import { presentMessage } from './present.js'
-import type { ReplyState } from './reply-state.js'
+import type { KeptText, ReplyState } from './reply-state.js'
 
 /** Lapsed replies that are looked at in one pass. */
 const perPass = 500
@@ -31,6 +31,7 @@ export class Takeover {
   /** The lapsed leases that were found, by reply: where each ended, and when it was first seen. */
   #lapsed = new Map<string, { leaseUntil: number; seenAt: number }>()
   readonly #outage: Outage
+  readonly #ollamaOutage: Outage
 
   constructor(
     private readonly store: Store,
@@ -50,6 +51,10 @@ export class Takeover {
       failing:
         'could not look for replies of dead servers; trying again until the database answers',
       over: 'replies of dead servers are looked for again',
+    })
+    this.#ollamaOutage = new Outage(log, {
+      failing: 'takeover waits for Ollama, which has to say how a model goes on with a begun reply',
+      over: 'takeover has heard from Ollama again',
     })
   }
 
@@ -143,21 +148,22 @@ export class Takeover {
   }
 
   /** The kept text where the model can go on from it, else none; undefined when it has ended. */
-  async #textToGoOnFrom(row: MessageRow): Promise<TextParts | 'waits' | undefined> {
-    const afresh = { content: '', thinking: '' }
-    if (row.status !== 'streaming') return afresh
+  async #textToGoOnFrom(row: MessageRow): Promise<KeptText | 'waits' | undefined> {
     const kept = await keptText(row, this.streamLog)
+    const discarded = kept.tokens.kept + kept.tokens.discarded
+    const afresh = { content: '', thinking: '', tokens: { kept: 0, discarded } }
     if (kept.content === '') return afresh
     try {
       const model = await within(this.catalogue.find(row.model), modelMs)
       if (!model) throw new AppError('MODEL_TIMEOUT')
+      this.#ollamaOutage.over()
       return model.continues ? kept : afresh
     } catch (error) {
       if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {
         await this.#interrupt(row, error)
         return undefined
       }
-      this.log.warn({ err: error, replyId: row.id }, 'takeover waits for Ollama')
+      this.#ollamaOutage.failed(error, { replyId: row.id })
       return 'waits'
     }
   }

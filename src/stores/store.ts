@@ -77,6 +77,16 @@ export interface MessageRow {
   owner?: string
   /** Until when it holds it; set exactly while the reply has not ended. */
   leaseUntil?: Date
+  /** What the model gave before a takeover, or until the last checkpoint. */
+  tokens?: TokenCount
+}
+
+/** Tokens of a reply that has not ended: a line of text or thinking from the model is one. */
+export interface TokenCount {
+  /** Of the texts that the reply has. */
+  kept: number
+  /** Of runs whose texts were discarded. */
+  discarded: number
 }
 
 /** What a message says. */
@@ -135,6 +145,7 @@ export type ReplyChange = Partial<
   >
 > & {
   thinking?: string | null
+  tokens?: TokenCount | null
   owner?: string | null
   leaseUntil?: Date | null
 }
@@ -144,6 +155,8 @@ export interface TextPiece {
   from: { content: number; thinking: number }
   content: string
   thinking: string
+  /** How many tokens the texts have, up to the piece's end. */
+  tokens: number
 }
 
 /** What came of a streaming reply since its last checkpoint. */

@@ -1,16 +1,19 @@
-import type { TextPiece } from './store.js'
+import type { TextPiece, TokenCount } from './store.js'
 
 /**
  * A reply with the pieces that were appended to its texts, in the order in which they were stored.
  * A piece that was stored twice, whole or in part, adds nothing the second time.
  */
-export function withPieces<R extends { content: string; thinking?: string }>(
+export function withPieces<R extends { content: string; thinking?: string; tokens?: TokenCount }>(
   reply: R,
   pieces: readonly TextPiece[],
 ): R {
+  if (pieces.length === 0) return reply
   const content = joined(reply.content, pieces, 'content')
   const thinking = joined(reply.thinking ?? '', pieces, 'thinking')
-  return { ...reply, content, ...(thinking && { thinking }) }
+  const { kept = 0, discarded = 0 } = reply.tokens ?? {}
+  const tokens = { kept: Math.max(kept, ...pieces.map((piece) => piece.tokens)), discarded }
+  return { ...reply, content, ...(thinking && { thinking }), tokens }
 }
 
 function joined(text: string, pieces: readonly TextPiece[], part: 'content' | 'thinking'): string {

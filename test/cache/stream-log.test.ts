@@ -21,6 +21,7 @@ else {
     epoch: 1,
     end: { content: content.length, thinking: 0 },
     delta: { content: delta, thinking: '' },
+    tokens: content.length,
     isFirst: content === delta,
   })
   const none = { content: 0, thinking: 0 }
@@ -29,8 +30,12 @@ else {
     const id = newId()
     t.equal(await log.append(entry(id, 'one ', 'one ')), true)
     t.equal(await log.append(entry(id, 'one two', 'two')), true)
-    t.same(await log.read(id, 1, none), { content: 'one two', thinking: '' })
-    t.same(await log.read(id, 1, { content: 2, thinking: 0 }), { content: 'e two', thinking: '' })
+    t.same(await log.read(id, 1, none), { content: 'one two', thinking: '', tokens: 7 })
+    t.same(await log.read(id, 1, { content: 2, thinking: 0 }), {
+      content: 'e two',
+      thinking: '',
+      tokens: 7,
+    })
     t.same(await log.read(id, 2, none), { content: '', thinking: '' }, 'another run’s')
     t.same(refusals, [])
   })
@@ -42,6 +47,6 @@ else {
     t.same(refusals, [], 'that is no fault')
     t.equal(await log.append(entry(id, 'one two', 'two')), false)
     t.equal(refusals.length, 1)
-    t.same(await log.read(id, 1, none), { content: 'one ', thinking: '' })
+    t.same(await log.read(id, 1, none), { content: 'one ', thinking: '', tokens: 4 })
   })
 }

@@ -45,7 +45,7 @@ if (!uri) {
     })
     for (let n = 0; n < 5; n++) {
       const piece = { from: { content: begun.content.length + n, thinking: 0 }, content: 'y' }
-      await store.checkpoint([{ id, owner: 'a', epoch: 1, thinking: '', ...piece }])
+      await store.checkpoint([{ id, owner: 'a', epoch: 1, thinking: '', tokens: n, ...piece }])
     }
     t.ok(sent > 0 && sent < 100_000, `${sent} bytes for 5 checkpoints`)
     const kept = await store.findMessage(chat.userId, chat.id, id)

@@ -91,7 +91,7 @@ t.test('a checkpoint of a long reply writes what is new, not all of it', async (
   let written = 0
   for (let n = 0; n < 20; n++) {
     const from = { content: begun.content.length + n, thinking: 0 }
-    const piece = { from, content: 'y', thinking: '' }
+    const piece = { from, content: 'y', thinking: '', tokens: n }
     t.strictSame(await store.checkpoint([{ id, owner: 'a', epoch: 1, ...piece }]), [])
     // A log that begins anew does not shrink.
     written += Math.max(0, log() - before)
@@ -115,6 +115,7 @@ t.test('a file of the first layouts is opened, with what it has', async (t) => {
   old.exec(`
     DROP TABLE pieces;
     ALTER TABLE messages DROP COLUMN finish_reason;
+    ALTER TABLE messages DROP COLUMN tokens;
     DROP INDEX sessions_by_user;
     PRAGMA user_version = 1`)
   old.close()
@@ -122,7 +123,7 @@ t.test('a file of the first layouts is opened, with what it has', async (t) => {
   const again = openSqliteStore(dir)
   t.teardown(() => again.close())
   t.match(await again.listMessages(chat.id, 10), [message, { content: 'Begun' }])
-  const piece = { from: { content: 5, thinking: 0 }, content: ' more', thinking: '' }
+  const piece = { from: { content: 5, thinking: 0 }, content: ' more', thinking: '', tokens: 2 }
   const held = { id: reply.id, owner: 'process-a', epoch: 1 }
   t.strictSame(await again.checkpoint([{ ...held, ...piece }]), [])
   t.match(await again.listMessages(chat.id, 10), [message, { content: 'Begun more' }])
@@ -215,7 +216,7 @@ t.test(
     await store.createSession(session)
     const { reply } = await store.appendTurn(aTurn(chat, { owner: 'a' }))
     await store.updateReply(reply.id, { status: ['queued'] }, { status: 'streaming' })
-    const piece = { from: { content: 0, thinking: 0 }, content: 'Hm', thinking: '' }
+    const piece = { from: { content: 0, thinking: 0 }, content: 'Hm', thinking: '', tokens: 1 }
     const now = new Date()
     /** Every write there is. */
     const writes = () => [

@@ -159,9 +159,10 @@ function heldBy({ id, owner, epoch }: Checkpoint): Filter<MessageDocument> {
 }
 
 /** One that has no text tells only whether the reply is held. */
-function appending({ epoch, from, content, thinking }: Checkpoint): UpdateFilter<MessageDocument> {
+function appending(checkpoint: Checkpoint): UpdateFilter<MessageDocument> {
+  const { epoch, from, content, thinking, tokens } = checkpoint
   if (!content && !thinking) return { $set: { epoch } }
-  return { $push: { pieces: { from, content, thinking } } }
+  return { $push: { pieces: { from, content, thinking, tokens } } }
 }
 
 function filterOf({ status, epoch, owner, leaseUntil }: ReplyCondition): Filter<MessageDocument> {

@@ -5,7 +5,7 @@ import type {
   MessageStatus,
   Usage,
 } from '../../../schemas/messages.js'
-import type { MessageRow } from '../store.js'
+import type { MessageRow, TokenCount } from '../store.js'
 
 /** What of a message never changes. */
 const givenColumns =
@@ -13,7 +13,7 @@ const givenColumns =
 
 /** What a reply's run changes. */
 export const stateColumns = `status, content, thinking, finish_reason, usage, error, completed_at,
-  epoch, epoch_start, takeovers, owner, lease_until` as const
+  epoch, epoch_start, takeovers, owner, lease_until, tokens` as const
 
 const marks = (columns: string) => columns.replace(/\w+/g, '?')
 
@@ -24,7 +24,7 @@ export const messageColumns = `${givenColumns}, ${stateColumns}` as const
 
 /** A message as one JSON array, in the order of `messageColumns`. */
 export const messageJson = `json_array(${messageColumns.replace(
-  /\b(options|usage|error)\b/g,
+  /\b(options|usage|error|tokens)\b/g,
   'json($1)',
 )})`
 
@@ -50,6 +50,7 @@ export type MessageCells = [
   takeovers: number,
   owner: string | null,
   leaseUntil: number | null,
+  tokens: TokenCount | null,
 ]
 
 export function messageOf([
@@ -74,6 +75,7 @@ export function messageOf([
   takeovers,
   owner,
   leaseUntil,
+  tokens,
 ]: MessageCells): MessageRow {
   return {
     id,
@@ -97,6 +99,7 @@ export function messageOf([
     takeovers,
     ...(owner !== null && { owner }),
     ...(leaseUntil !== null && { leaseUntil: new Date(leaseUntil) }),
+    ...(tokens !== null && { tokens }),
   }
 }
 
@@ -132,5 +135,6 @@ export function stateOf(message: MessageRow) {
     message.takeovers,
     message.owner ?? null,
     message.leaseUntil?.getTime() ?? null,
+    json(message.tokens),
   ] as const
 }

@@ -51,7 +51,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const pieces = connection.reader<TextPiece[]>(
     `SELECT json_group_array(json_object(
        'from', json_object('content', content_from, 'thinking', thinking_from),
-       'content', content, 'thinking', thinking))
+       'content', content, 'thinking', thinking, 'tokens', tokens))
      FROM (SELECT * FROM pieces WHERE message_id = ? ORDER BY rowid)`,
   )
 
@@ -72,8 +72,8 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     `SELECT 1 FROM messages WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
   )
   const addPiece = connection.writer(
-    `INSERT INTO pieces (message_id, content_from, thinking_from, content, thinking)
-     VALUES (?, ?, ?, ?, ?)`,
+    `INSERT INTO pieces (message_id, content_from, thinking_from, content, thinking, tokens)
+     VALUES (?, ?, ?, ?, ?, ?)`,
   )
   const removePieces = connection.writer('DELETE FROM pieces WHERE message_id = ?')
   const ofOwner = `id IN (SELECT value FROM json_each(?)) AND owner = ? AND lease_until IS NOT NULL`
@@ -176,9 +176,10 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
       if (checkpoints.length === 0) return []
       return commits.write(() =>
         checkpoints
-          .filter(({ id, owner, epoch, from, content, thinking }) => {
+          .filter(({ id, owner, epoch, from, content, thinking, tokens }) => {
             if (!isHeld(id, owner, epoch)) return true
-            if (content || thinking) addPiece(id, from.content, from.thinking, content, thinking)
+            if (!content && !thinking) return false
+            addPiece(id, from.content, from.thinking, content, thinking, tokens)
             return false
           })
           .map(({ id }) => id),

@@ -90,6 +90,10 @@ const steps = [
   -- the pieces of one reply, in the order of their rows
   CREATE INDEX pieces_by_message ON pieces (message_id);
   `,
+  `
+  ALTER TABLE messages ADD COLUMN tokens TEXT;
+  ALTER TABLE pieces ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
+  `,
 ] as const
 
 /**

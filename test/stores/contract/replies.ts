@@ -113,7 +113,8 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
     const add = ({ id, owner, epoch }: Held, content: string, thinking = '', from = [0, 0]) => {
       const [ofContent = 0, ofThinking = 0] = from
       const piece = { from: { content: ofContent, thinking: ofThinking }, content, thinking }
-      return store().checkpoint([{ id, owner, epoch, ...piece }])
+      const tokens = ofContent + content.length
+      return store().checkpoint([{ id, owner, epoch, ...piece, tokens }])
     }
 
     t.test('are checkpointed while held, and the lost ones told', async (t) => {
@@ -121,7 +122,7 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       const { reply: queued } = await store().appendTurn(aTurn(await newChat()))
       const save = ({ id }: { id: string }, epoch = 1) => ({
         ...{ id, owner: 'process-a', epoch, content: hardText, thinking: '' },
-        from: { content: 0, thinking: 0 },
+        ...{ from: { content: 0, thinking: 0 }, tokens: 1 },
       })
       const lost = await store().checkpoint([
         { ...save(held), thinking: 'Hm.' },
@@ -150,7 +151,8 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       await add(reply, '', 'Hm')
       await add(reply, hardText, '.', [0, 2])
       await add(reply, hardText, '', [half, 3])
-      const text = { content: hardText + hardText, thinking: 'Hm.' }
+      const tokens = { kept: half * 2, discarded: 0 }
+      const text = { content: hardText + hardText, thinking: 'Hm.', tokens }
       const { chat, message, turn, id } = reply
       t.match(await reply.find(), text)
       t.match(await store().listMessages(chat.id, 10), [{ id: message.id }, text])
@@ -173,7 +175,8 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       await add(reply, 'One two', 'I think')
       await add(reply, ' three', '', [7, 7])
       await add(reply, 'One', 'I')
-      t.match(await reply.find(), { content: 'One two three', thinking: 'I think' })
+      const tokens = { kept: 13, discarded: 0 }
+      t.match(await reply.find(), { content: 'One two three', thinking: 'I think', tokens })
     })
 
     t.test('begin a new epoch with the text that it is given', async (t) => {
