@@ -7,7 +7,8 @@ import { readEvents } from '../../web/events.js'
 import { api, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
-import type { Script } from '../services/ollama-stand-in.js'
+import { type Script, standInModel } from '../services/ollama-stand-in.js'
+import { listed } from '../services/stand-in-models.js'
 
 t.test('both records are stored before Ollama is called, and before it is said', async (t) => {
   const atCall: MessageRow[][] = []
@@ -303,3 +304,59 @@ t.test(
     t.equal(standIn.callsOf('/api/chat').length, calls)
   },
 )
+
+t.test('a key of a deleted chat’s message is used again in another chat', async (t) => {
+  const { call, newChat, post, send } = await startConversation(t)
+  const key = { 'idempotency-key': 'again' }
+  const [ended, running, next, last] = [
+    await newChat(),
+    await newChat(),
+    await newChat(),
+    await newChat(),
+  ]
+  t.match(await send(ended, { content: 'len=5' }, key), { status: 201 })
+  await call('DELETE', `/api/ai/chats/${ended}`)
+  const { body } = await post(running, { content: 'len=900 rate=20' }, key)
+  await call('DELETE', `/api/ai/chats/${running}`)
+  const sent = await send(next, { content: 'len=7' }, key)
+  t.match(sent, { status: 201, body: { reply: { chatId: next, status: 'complete' } } })
+  t.not(sent.body.reply.id, body.reply.id, 'a reply’s id never comes again')
+  await call('DELETE', `/api/ai/chats/${next}`)
+  t.match(await send(last, { content: 'len=7' }, key), { body: { reply: { chatId: last } } })
+})
+
+t.test('a message with a known model does not wait for one whose model is not known', async (t) => {
+  let isHanging = false
+  let hung = () => {}
+  const hangs = new Promise<void>((resolve) => (hung = resolve))
+  const { standIn, newChat, post, send } = await startConversation(
+    t,
+    {},
+    {
+      routes: {
+        '/api/tags': (_request, response) => {
+          if (isHanging) return hung()
+          response.writeHead(200, { 'content-type': 'application/json' })
+          response.end(JSON.stringify({ models: [listed(standInModel)] }))
+        },
+      },
+    },
+  )
+  const chatId = await newChat()
+  t.match(await send(chatId, { content: 'len=5' }), { status: 201 })
+  isHanging = true
+  const unknown = post<ApiError>(chatId, { content: 'len=5', model: 'unknown' })
+  await hangs
+  const known = await Promise.all([
+    post(chatId, { content: 'len=6' }, { 'idempotency-key': 'one' }),
+    post(chatId, { content: 'len=7' }),
+  ])
+  t.same(
+    known.map(({ status }) => status),
+    [202, 202],
+  )
+  isHanging = false
+  await standIn.stop()
+  const refused = await unknown
+  t.match(refused.body.code, /^MODEL_/, 'what could not be asked is blamed')
+})

@@ -1,10 +1,12 @@
 import t from 'tap'
 import { AppError } from '../../src/errors.js'
 import { loggerOptions } from '../../src/logging.js'
+import { startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
 import { never, type Script } from '../services/ollama-stand-in.js'
+import { aTurn } from '../stores/rows.js'
 
 /** A reply that goes on until its client leaves. */
 const endless: Script = async function* () {
@@ -132,4 +134,92 @@ t.test('an idle server asks once in LEASE_MS, and writes nothing', async (t) => 
   t.same(new Set(asked.map(({ name }) => name)), new Set(['firstLeaseEnd']))
   const gaps = asked.slice(1).map(({ at }, n) => at - (asked[n]?.at ?? 0))
   t.ok(Math.min(...gaps) > leaseMs - 5, `${gaps}`)
+})
+
+t.test('a lapsed reply whose owner renews its lease is left to the owner', async (t) => {
+  const { app, standIn, user, newChat } = await startConversation(t, { LEASE_MS: '400' })
+  const { store } = app
+  const { findLapsedReplies, firstLeaseEnd } = store
+  let isRenewed = false
+  let looksAfter = 0
+  store.findLapsedReplies = async (...asked) => {
+    const rows = await findLapsedReplies(...asked)
+    for (const { id, owner } of rows) {
+      // Just after it is found.
+      if (owner === 'slow') await store.renewLeases(owner, [id], new Date(Date.now() + 60_000))
+      isRenewed ||= owner === 'slow'
+    }
+    return rows
+  }
+  store.firstLeaseEnd = async () => {
+    if (isRenewed) looksAfter++
+    return firstLeaseEnd()
+  }
+  // Found to be forsaken at once: nothing is waited for but the claim itself.
+  const held = { owner: 'slow', leaseUntil: new Date(0) }
+  const turn = aTurn({ id: await newChat(), userId: user.user.id }, held)
+  const { reply } = await store.appendTurn(turn)
+  await eventually('the look that found it is over', () => looksAfter > 0)
+  const row = await store.findMessage(user.user.id, reply.chatId, reply.id)
+  t.match(row, { owner: 'slow', epoch: 1, status: 'queued' })
+  t.equal(standIn.callsOf('/api/chat').length, 0)
+})
+
+t.test('a lapsed lease is looked at twice before its reply is taken over', async (t) => {
+  const { app, user, newChat } = await startConversation(t, { LEASE_MS: '2000' })
+  const { store } = app
+  const { findLapsedReplies } = store
+  let looks = 0
+  store.findLapsedReplies = async (...asked) => {
+    const rows = await findLapsedReplies(...asked)
+    if (rows.some(({ owner }) => owner === 'dead')) looks++
+    return rows
+  }
+  const held = { owner: 'dead', leaseUntil: new Date(1) }
+  const turn = aTurn({ id: await newChat(), userId: user.user.id }, held)
+  const { reply } = await store.appendTurn(turn)
+  await eventually('it is complete', async () => {
+    const row = await store.findMessage(user.user.id, reply.chatId, reply.id)
+    return row?.status === 'complete' || row?.status === 'error'
+  })
+  t.ok(looks > 1, `${looks} looks`)
+})
+
+const isShared = process.env.MONGODB_URI && process.env.REDIS_URL
+const skip = !isShared && 'MONGODB_URI or REDIS_URL is not set'
+t.test('no other server takes over while checkpoints are slow', { skip }, async (t) => {
+  const settings = { DATA_DIR: t.testdir(), LEASE_MS: '4000' }
+  const first = await startConversation(t, settings)
+  const { app, standIn, url, user, newChat, post } = first
+  const second = await startApp(t, { ...settings, OLLAMA_API_URL: standIn.url })
+  const { findLapsedReplies } = second.app.store
+  let found = 0
+  second.app.store.findLapsedReplies = async (...asked) => {
+    const rows = await findLapsedReplies(...asked)
+    found += rows.length
+    return rows
+  }
+  const { checkpoint } = app.store
+  let checkpoints = 0
+  app.store.checkpoint = async (pieces) => {
+    checkpoints++
+    await new Promise((resolve) => setTimeout(resolve, 5000))
+    return checkpoint(pieces)
+  }
+  const chatId = await newChat()
+  const heard = record(await connect(t, url, user.token))
+  const socket = await connect(t, second.url, user.token)
+  const elsewhere = record(socket)
+  await ask(socket, 'join-chat', { chatId })
+  // Ten seconds: several leases.
+  const { reply } = (await post(chatId, { content: 'len=1500 rate=50' })).body
+  const ended = await elsewhere.until(
+    () => elsewhere.messages.find(({ id }) => id === reply.id),
+    60_000,
+  )
+  t.match(ended, { status: 'complete' })
+  t.ok(checkpoints > 0)
+  t.equal(found, 0, 'no lease was found lapsed')
+  t.equal(standIn.callsOf('/api/chat').length, 1)
+  t.same(heard.chunks, [])
 })
