@@ -13,7 +13,7 @@ export interface TextParts {
 }
 
 /** `tokens`: how many the texts then have; undefined where the log adds nothing. */
-export type LoggedText = TextParts & { tokens?: number }
+type LoggedText = TextParts & { tokens?: number }
 
 interface StreamLogEntry {
   messageId: string
