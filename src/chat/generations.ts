@@ -236,12 +236,13 @@ export class Generations {
     this.#closing = true
     this.rejoining.close()
     this.#queue.pause()
+    const hadReplies = this.#held.size > 0
     for (const reply of [...this.#held.values()]) this.#interrupt(reply, 'released')
     this.#earlier.close()
     await this.#takeover.close()
     // With those that were claimed in the meantime.
     await Promise.all([...this.#held.values()].map((reply) => reply.end))
-    this.#peers?.tell(serversChannel, { handedOver: true } satisfies ServerNews)
+    if (hadReplies) this.#peers?.tell(serversChannel, { handedOver: true } satisfies ServerNews)
     this.#leases.stop()
     await this.#checkpoints.close()
     this.#flusher.close()
