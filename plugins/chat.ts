@@ -18,7 +18,7 @@ declare module 'fastify' {
 export default fp(
   async (fastify) => {
     const { config, store, cache, shared, ollama, log, jwtSecret } = fastify
-    const hub = new Hub()
+    const hub = new Hub((err) => log.error({ err }, 'an event was not told to every listener'))
     const limits = { maxNumCtx: config.MAX_NUM_CTX, maxNumPredict: config.MAX_NUM_PREDICT }
     const generations = new Generations(
       { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, hub, log },

@@ -110,6 +110,13 @@ export default fp(
         onRefused: atMostEvery(refusalLogMs, (cause) => {
           log.warn({ reason: reasonOf(cause) }, 'Redis refused a command')
         }),
+        onUnreadable: atMostEvery(refusalLogMs, (cause) => {
+          log.warn(
+            { reason: reasonOf(cause) },
+            'a message on a channel of this system’s in Redis cannot be read: another program, or ' +
+              'another version of this one, uses the same database',
+          )
+        }),
       })
       const places = createPlaces(client, cache.run, {
         maxConcurrent: config.OLLAMA_MAX_CONCURRENT,

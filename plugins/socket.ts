@@ -148,7 +148,12 @@ export default fp(
       const payload = typeof args[0] === 'function' ? undefined : args[0]
       run(name, payload, this).then((answer) => {
         audience.answer(this, () => {
-          acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
+          try {
+            acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
+          } catch (error) {
+            // It cannot be made, or not be encoded.
+            acknowledge({ ok: false, error: wireError(asAppError(error)) })
+          }
         })
       }, refuse)
     }

@@ -24,6 +24,8 @@ interface RedisCacheOptions {
   onChange: (state: 'away' | 'back', cause?: unknown) => void
   /** Hears of a command that Redis refused, out of memory, say. */
   onRefused: (cause: unknown) => void
+  /** Hears of a message that a listener could not take. */
+  onUnreadable: (cause: unknown) => void
 }
 
 /** No fault of Redis may cost a request more. */
@@ -90,7 +92,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       const message = news.hear(text)
       if (message === undefined) return
       if (channel === missedNewsChannel) news.repeat(Number(message))
-      else void local.publish(channel, message)
+      else void local.publish(channel, message).catch(options.onUnreadable)
     },
     onGap: (ms) => {
       // Whoever subscribed later than this server misses what it told, and the other way round.

@@ -34,6 +34,9 @@ export class Hub {
   readonly #listeners = new Set<HubListener>()
   readonly #goneChats = new Set<string>()
 
+  /** @param onFault told of what a listener throws, which concerns neither the engine nor the others. */
+  constructor(private readonly onFault: (error: unknown) => void) {}
+
   /** @returns the way to stop listening. */
   listen(listener: HubListener): () => void {
     this.#listeners.add(listener)
@@ -57,7 +60,13 @@ export class Hub {
     payload: ServerEvents[E],
     origin: Origin = 'here',
   ): void {
-    for (const listener of this.#listeners) listener.toChat(chatId, event, payload, origin)
+    for (const listener of this.#listeners) {
+      try {
+        listener.toChat(chatId, event, payload, origin)
+      } catch (error) {
+        this.onFault(error)
+      }
+    }
   }
 
   toUser<E extends UserEventName>(
@@ -67,6 +76,12 @@ export class Hub {
     origin: Origin = 'here',
   ): void {
     if ('chat' in payload && this.isGone(payload.chat.id)) return
-    for (const listener of this.#listeners) listener.toUser(userId, event, payload, origin)
+    for (const listener of this.#listeners) {
+      try {
+        listener.toUser(userId, event, payload, origin)
+      } catch (error) {
+        this.onFault(error)
+      }
+    }
   }
 }

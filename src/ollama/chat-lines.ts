@@ -80,7 +80,8 @@ function reasonOf(value: unknown): string | undefined {
 }
 
 function amount(value: unknown): number | undefined {
-  return typeof value === 'number' && value >= 0 ? value : undefined
+  // JSON has numbers that are infinite here.
+  return typeof value === 'number' && value >= 0 && Number.isFinite(value) ? value : undefined
 }
 
 function milliseconds(nanoseconds: unknown): number | undefined {

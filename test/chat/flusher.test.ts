@@ -7,7 +7,7 @@ import { Hub } from '../../src/chat/hub.js'
 import { LiveReply } from '../../src/chat/live-reply.js'
 
 function start(t: Test) {
-  const hub = new Hub()
+  const hub = new Hub((error) => t.error(error))
   const told: string[] = []
   const frames = new EventEmitter()
   hub.listen({

@@ -22,7 +22,11 @@ const row: MessageRow = {
 
 /** Has told nothing to others, nor heard of them: it is not followed. */
 const mirrorOf = (row: MessageRow) =>
-  new Mirror(row, { hub: new Hub(), peers: undefined as never, log: undefined as never })
+  new Mirror(row, {
+    hub: new Hub((error) => t.error(error)),
+    peers: undefined as never,
+    log: undefined as never,
+  })
 
 t.test('a reply that another run ended without thinking has none of an earlier run', async (t) => {
   const mirror = mirrorOf(row)
