@@ -12,8 +12,8 @@ export interface Seed {
   /** The database, to be copied for each server. */
   folder: string
   accounts: Account[]
-  /** Has 100 chats, all empty. */
-  reader: Account
+  /** Each has 100 chats, all empty. */
+  readers: Account[]
 }
 
 const atOnce = 8
@@ -29,6 +29,7 @@ export async function ask<T>(
   const answer = await fetch(server.url + path, {
     method: body ? 'POST' : 'GET',
     headers: {
+      'x-forwarded-for': someAddress(),
       ...(token && { authorization: `Bearer ${token}` }),
       ...(body && { 'content-type': 'application/json' }),
     },
@@ -37,6 +38,10 @@ export async function ask<T>(
   if (!answer.ok) throw new Error(`${path} answered ${answer.status}: ${await answer.text()}`)
   return (await answer.json()) as T
 }
+
+/** One address has a limit of its own. */
+export const someAddress = () =>
+  `10.${[1, 2, 3].map(() => Math.floor(Math.random() * 256)).join('.')}`
 
 export async function register(server: Server, username: string): Promise<string> {
   const email = `${username}@example.org`
@@ -50,7 +55,12 @@ export async function createChat(server: Server, token: string): Promise<string>
 }
 
 /** Fills a database through the product's own API. @param server is stopped. */
-export async function fill(server: Server, folder: string, accounts: number): Promise<Seed> {
+export async function fill(
+  server: Server,
+  folder: string,
+  accounts: number,
+  readers: number,
+): Promise<Seed> {
   const made: Account[] = []
   const numbers = Array.from({ length: accounts }, (_, n) => n).values()
   const worker = async () => {
@@ -60,11 +70,15 @@ export async function fill(server: Server, folder: string, accounts: number): Pr
     }
   }
   await Promise.all(Array.from({ length: atOnce }, worker))
-  const token = await register(server, 'reader')
-  let chatId = ''
-  for (let n = 0; n < readersChats; n++) chatId = await createChat(server, token)
+  const reading: Account[] = []
+  for (let n = 0; n < readers; n++) {
+    const token = await register(server, `reader${n}`)
+    let chatId = ''
+    for (let chats = 0; chats < readersChats; chats++) chatId = await createChat(server, token)
+    reading.push({ token, chatId })
+  }
   await server.stop()
-  return { folder, accounts: made, reader: { token, chatId } }
+  return { folder, accounts: made, readers: reading }
 }
 
 /** A copy of the database, of one server's own. */

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Bench } from '../bench.js'
 import { type Figure, type Row, row } from '../figure.js'
 import { createChat, register } from '../seed.js'
@@ -8,6 +9,8 @@ import { interleave, openConversations, runTokens } from '../token-run.js'
 const prompt = { rate: 1000, tokens: 1, padding: 'more words to fill the window with '.repeat(8) }
 const options = { num_ctx: 256 }
 const turnsMeasured = 100
+/** So often a chat's user sends while the chat is made: a user has 6,000 requests a minute. */
+const turnMs = 11
 
 /** How often the product is measured at one size. */
 async function perSize(
@@ -41,14 +44,17 @@ async function openChats(bench: Bench, messages: number): Promise<Chats> {
   const server = await bench.server('ours')
   const name = `chats-${messages}`
   const count = Math.ceil(Math.min(bench.size(turnsMeasured, 5), 2000 / messages))
-  const token = await register(server, name)
   const places = []
   for (let n = 0; n < count; n++) {
+    const token = await register(server, `${name}-${n}`)
     places.push({ url: server.url, token, chatId: await createChat(server, token) })
   }
   await bench.load.open(name, { protocol: 'socket', places, listeners: 1 })
   for (let turns = 0; turns < messages / 2; turns++) {
-    await bench.load.inTurn(name, { ...prompt, options })
+    await Promise.all([
+      bench.load.inTurn(name, { ...prompt, options }),
+      delay(bench.size(turnMs, 0)),
+    ])
   }
   return { name, count }
 }

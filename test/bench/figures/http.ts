@@ -1,5 +1,6 @@
 import type { Bench, SideName } from '../bench.js'
 import { type Figure, type Row, row } from '../figure.js'
+import type { HttpRequest } from '../load/http-load.js'
 import { ask } from '../seed.js'
 import { interleave } from '../token-run.js'
 
@@ -14,22 +15,32 @@ type HttpSide = Extract<SideName, 'ours' | 'usual' | 'fastify'>
 async function requestsPerCore(
   bench: Bench,
   side: SideName,
-  path: string,
-  token: string,
+  requests: HttpRequest[],
 ): Promise<number> {
   const server = await bench.server(side)
   const ms = bench.size(3000, 200)
-  const load = { url: server.url, path, token, connections }
+  const load = { url: server.url, requests, connections }
   await bench.load.http({ ...load, ms: ms / 3 })
   const used = await bench.observe(server, () => bench.load.http({ ...load, ms }))
   const { answers, others } = used.result
-  if (others > 0) throw new Error(`${side}: ${path} had ${others} answers other than 200`)
+  if (others > 0) {
+    throw new Error(`${side}: ${requests[0]?.path} had ${others} answers other than 200`)
+  }
   return answers / used.cpuSeconds
 }
 
-async function compare(bench: Bench, what: string, path: string, sides: readonly HttpSide[]) {
-  const { reader } = await bench.seed()
-  return interleave(bench, what, sides, (side) => requestsPerCore(bench, side, path, reader.token))
+async function compare(
+  bench: Bench,
+  what: string,
+  requests: HttpRequest[],
+  sides: readonly HttpSide[],
+) {
+  return interleave(bench, what, sides, (side) => requestsPerCore(bench, side, requests))
+}
+
+/** The same path, asked by every reader. */
+async function byReaders(bench: Bench, path: string): Promise<HttpRequest[]> {
+  return (await bench.seed()).readers.map(({ token }) => ({ path, token }))
 }
 
 const unit = 'requests/s of a core'
@@ -40,11 +51,19 @@ export const httpFigures: Figure[] = [
     async measure(bench): Promise<Row[]> {
       const sides = ['ours', 'usual', 'fastify'] as const
       const path = '/api/ai/chats'
-      const { ours, usual, fastify } = await compare(bench, 'the chat list', path, sides)
+      const { ours, usual, fastify } = await compare(
+        bench,
+        'the chat list',
+        await byReaders(bench, path),
+        sides,
+      )
       // A page after the first is read from the database each time; rivals read their first.
-      const { token } = (await bench.seed()).reader
-      const first = await ask<{ nextCursor: string }>(await bench.server('ours'), path, token)
-      const next = `${path}?cursor=${first.nextCursor}`
+      const server = await bench.server('ours')
+      const next: HttpRequest[] = []
+      for (const { token } of (await bench.seed()).readers) {
+        const first = await ask<{ nextCursor: string }>(server, path, token)
+        next.push({ path: `${path}?cursor=${first.nextCursor}`, token })
+      }
       const uncached = await compare(bench, 'the chat list, read', next, sides)
       const name = 'chat list by token'
       const ofFastify = { of: 'ratio', atLeast: 0.9 } as const
@@ -73,7 +92,8 @@ export const httpFigures: Figure[] = [
     async measure(bench) {
       const sides = ['ours', 'usual', 'fastify'] as const
       const path = '/api/auth/profile'
-      const { ours, usual, fastify } = await compare(bench, 'the profile', path, sides)
+      const requests = await byReaders(bench, path)
+      const { ours, usual, fastify } = await compare(bench, 'the profile', requests, sides)
       const name = 'profile by token'
       return [
         row({ name: `${name}, against Express and KeyObject`, unit, ours, rival: usual }),
@@ -84,33 +104,37 @@ export const httpFigures: Figure[] = [
   {
     name: 'bytes',
     async measure(bench) {
-      const { reader } = await bench.seed()
-      const { token, chatId } = reader
+      const readers = (await bench.seed()).readers.slice(0, bench.size(20, 2))
       const { url } = await bench.server('ours')
-      const name = 'reader'
-      const protocol = 'socket'
-      await bench.load.open(name, { protocol, places: [{ url, ...reader }], listeners: 1 })
+      const name = 'readers'
+      const places = readers.map((reader) => ({ url, ...reader }))
+      await bench.load.open(name, { protocol: 'socket', places, listeners: 1 })
       const turn = { rate: 10_000, tokens: 60, padding: 'a question of usual length '.repeat(4) }
       for (let n = 0; n < bench.size(100, 5); n++) await bench.load.inTurn(name, turn)
       const list = '/api/ai/chats?limit=100'
       // A page has 100 messages at most: the chat is two of them.
-      const chat = `/api/ai/chats/${chatId}?limit=100`
+      const chats = readers.map(({ token, chatId }) => ({
+        path: `/api/ai/chats/${chatId}?limit=100`,
+        token,
+      }))
+      const lists = await byReaders(bench, list)
       return [
-        await againstPipe(bench, 'list of 100 chats, against the same bytes', list, token),
-        await againstPipe(bench, 'chat of 200, a page, against the same bytes', chat, token),
+        await againstPipe(bench, 'list of 100 chats, against the same bytes', lists),
+        await againstPipe(bench, 'chat of 200, a page, against the same bytes', chats),
       ]
     },
   },
 ]
 
 /** Ours against the pipe that serves the same bytes from its memory. */
-async function againstPipe(bench: Bench, name: string, path: string, token: string): Promise<Row> {
+async function againstPipe(bench: Bench, name: string, requests: HttpRequest[]): Promise<Row> {
   const [server, pipe] = [await bench.server('ours'), await bench.server('pipe')]
+  const [{ path = '', token } = {}] = requests
   const body = JSON.stringify(await ask<object>(server, path, token))
   await fetch(`${pipe.url}/bytes`, { method: 'PUT', body })
   const sides = ['ours', 'pipe'] as const
   const { ours, pipe: rival } = await interleave(bench, name, sides, (side) =>
-    requestsPerCore(bench, side, side === 'ours' ? path : '/bytes', token),
+    requestsPerCore(bench, side, side === 'ours' ? requests : [{ path: '/bytes' }]),
   )
   return row({ name, unit, ours, rival, goal: { of: 'ratio', atLeast: 0.333 } })
 }

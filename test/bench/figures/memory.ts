@@ -45,10 +45,11 @@ async function mostWhileFlooded(bench: Bench, server: Server): Promise<number> {
  */
 async function growthBySlowSockets(bench: Bench): Promise<number> {
   const server = await bench.restart('ours')
-  const chats = bench.size(10, 2)
+  // A user has 100 sockets at most.
+  const chats = bench.size(20, 2)
   await openConversations(bench, 'ours', chats)
   const before = await mostWhileFlooded(bench, server)
-  await openConversations(bench, 'ours', chats, bench.size(101, 5))
+  await openConversations(bench, 'ours', chats, bench.size(51, 5))
   await bench.load.pauseOthers('ours')
   const most = await mostWhileFlooded(bench, server)
   await bench.load.close('ours')

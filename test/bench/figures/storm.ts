@@ -1,6 +1,6 @@
 import type { Bench } from '../bench.js'
 import { type Figure, row } from '../figure.js'
-import { register } from '../seed.js'
+import { register, someAddress } from '../seed.js'
 import { interleave, openConversations, runTokens } from '../token-run.js'
 
 const path = '/api/auth/login'
@@ -12,7 +12,10 @@ async function gap(bench: Bench, withLogins: boolean) {
   const run = { streams: bench.size(50, 5), rate: 20 }
   const ms = bench.size(9000, 1000)
   const login = { username: 'stormed', password: 'correct horse' }
-  const load = { url: server.url, path, method: 'POST', body: JSON.stringify(login), connections }
+  // As many addresses as their limits let storm.
+  const requests = Array.from({ length: 1000 }, () => ({ path, address: someAddress() }))
+  const body = JSON.stringify(login)
+  const load = { url: server.url, requests, method: 'POST', body, connections }
   const storm = withLogins ? bench.load.http({ ...load, ms }) : undefined
   const [result, heard] = await Promise.all([runTokens(bench, 'ours', run), storm])
   return { gap: result.gap.p99, logins: heard ? heard.answers / (heard.ms / 1000) : 0 }

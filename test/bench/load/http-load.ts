@@ -1,10 +1,18 @@
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
-export interface HttpLoad {
-  url: string
+/** What one user asks. */
+export interface HttpRequest {
   path: string
   token?: string
+  /** The address that a proxy would name. */
+  address?: string
+}
+
+export interface HttpLoad {
+  url: string
+  /** Asked in turn. */
+  requests: HttpRequest[]
   method?: string
   body?: string
   connections: number
@@ -28,15 +36,19 @@ const headEnd = Buffer.from('\r\n\r\n')
 export async function loadHttp(load: HttpLoad): Promise<HttpHeard> {
   const { hostname, port, host } = new URL(load.url)
   const body = load.body ?? ''
-  const text = [
-    `${load.method ?? 'GET'} ${load.path} HTTP/1.1`,
-    `Host: ${host}`,
-    ...(load.token ? [`Authorization: Bearer ${load.token}`] : []),
-    ...(body
-      ? ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(body)}`]
-      : []),
-  ].join('\r\n')
-  const request = Buffer.from(`${text}\r\n\r\n${body}`)
+  const requests = load.requests.map(({ path, token, address }) => {
+    const head = [
+      `${load.method ?? 'GET'} ${path} HTTP/1.1`,
+      `Host: ${host}`,
+      ...(token ? [`Authorization: Bearer ${token}`] : []),
+      ...(address ? [`X-Forwarded-For: ${address}`] : []),
+      ...(body
+        ? ['Content-Type: application/json', `Content-Length: ${Buffer.byteLength(body)}`]
+        : []),
+    ].join('\r\n')
+    return Buffer.from(`${head}\r\n\r\n${body}`)
+  })
+  let asked = 0
   const heard: HttpHeard = { answers: 0, others: 0, ms: 0, bytes: 0 }
   const startedAt = performance.now()
   let over = false
@@ -49,7 +61,7 @@ export async function loadHttp(load: HttpLoad): Promise<HttpHeard> {
       let left = -1
       const next = () => {
         if (over) socket.end(resolve)
-        else socket.write(request)
+        else socket.write(requests[asked++ % requests.length] ?? '')
       }
       socket.on('connect', next)
       socket.on('error', reject)
