@@ -1,6 +1,6 @@
 import fp from 'fastify-plugin'
 import { Histogram } from 'prom-client'
-import { holdDataDir, keptSecret } from '../src/stores/data-dir.js'
+import { exposedFiles, holdDataDir, keptSecret } from '../src/stores/data-dir.js'
 import type { MongoConnection } from '../src/stores/mongo/connection.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
@@ -55,6 +55,10 @@ export default fp(
         const opened = openSqliteStore(config.DATA_DIR)
         // Closing runs the last hook first: the store is closed before its directory is given back.
         fastify.addHook('onClose', async () => hold.release())
+        const exposed = exposedFiles(config.DATA_DIR)
+        if (exposed.length > 0) {
+          log.warn({ exposed }, 'other users may read files in DATA_DIR: chown or chmod 600 them')
+        }
         log.info(`store: SQLite in ${config.DATA_DIR}; set MONGODB_URI to use MongoDB`)
         return opened
       } catch (error) {

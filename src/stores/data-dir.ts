@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import {
   accessSync,
+  chmodSync,
   closeSync,
   constants,
   fsyncSync,
@@ -10,6 +11,7 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -17,6 +19,12 @@ import { join } from 'node:path'
 import Libsql from 'libsql'
 
 const held = new Set<string>()
+
+/** Every file that this program keeps in its directory. */
+const files = [
+  ...['chat.db', 'chat.db-wal', 'chat.db-shm'],
+  ...['lock.db', 'lock.db-journal', 'server.pid', 'jwt-secret'],
+]
 
 /**
  * Makes `dir` this process's alone, until `release` or the process's death, however it comes: the
@@ -40,6 +48,7 @@ export function holdDataDir(dir: string): { release(): void } {
   try {
     const startedAt = new Date(Date.now() - process.uptime() * 1000).toISOString()
     writeFileSync(pidFile, `${JSON.stringify({ pid: process.pid, startedAt })}\n`)
+    for (const name of files) makePrivate(join(path, name))
   } catch (error) {
     lock.close()
     throw unusable(dir, error)
@@ -64,6 +73,7 @@ export function keptSecret(dir: string): string {
   makeDir(dir)
   const file = join(dir, 'jwt-secret')
   const secret = readIfThere(file)?.trim() ?? makeSecret(dir, file)
+  makePrivate(file)
   if (Buffer.byteLength(secret) < 32) {
     throw new Error(
       `${file} holds no secret of at least 32 bytes. Remove it and a new one is made (everybody ` +
@@ -71,6 +81,29 @@ export function keptSecret(dir: string): string {
     )
   }
   return secret
+}
+
+/** The files in `dir` that others than this user may read or write. */
+export function exposedFiles(dir: string): string[] {
+  return files.filter((name) => {
+    const mode = statSync(join(dir, name), { throwIfNoEntry: false })?.mode ?? 0
+    return (mode & 0o077) !== 0
+  })
+}
+
+/** Makes a file its user's alone, in a directory that may have been made with other rights. */
+function makePrivate(file: string): void {
+  try {
+    chmodSync(file, 0o600)
+  } catch (error) {
+    // Where it is another user's, `exposedFiles` tells.
+    if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'EPERM') throw error
+  }
+}
+
+/** Makes an empty file that is its user's alone, unless it is there: SQLite would ask the umask. */
+export function touchPrivate(file: string): void {
+  closeSync(openSync(file, 'a', 0o600))
 }
 
 function makeSecret(dir: string, file: string): string {
@@ -104,7 +137,9 @@ function makeDir(dir: string): void {
 
 function lockOf(dir: string, path: string): Libsql.Database {
   try {
-    return new Libsql(join(path, 'lock.db'), { timeout: 0 })
+    const file = join(path, 'lock.db')
+    touchPrivate(file)
+    return new Libsql(file, { timeout: 0 })
   } catch (error) {
     throw unusable(dir, error)
   }

@@ -1,10 +1,19 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import t, { type Test } from 'tap'
-import { holdDataDir, keptSecret } from '../../src/stores/data-dir.js'
+import { exposedFiles, holdDataDir, keptSecret } from '../../src/stores/data-dir.js'
 import { openSqliteStore } from '../../src/stores/sqlite.js'
 import { aChat, aTurn } from './rows.js'
 
@@ -137,6 +146,35 @@ t.test('a directory that cannot be used is refused by name', async (t) => {
   }
   mkdirSync(join(root, 'taken', 'server.pid'), { recursive: true })
   t.throws(() => holdDataDir(join(root, 'taken')), { message: /cannot be used: EISDIR/ })
+})
+
+t.test('its files are this user’s alone, also in a directory that was open to all', async (t) => {
+  const dir = t.testdir()
+  chmodSync(dir, 0o777)
+  const umask = process.umask(0)
+  t.teardown(() => process.umask(umask))
+  const open = async (look: () => void) => {
+    keptSecret(dir)
+    const hold = holdDataDir(dir)
+    const store = openSqliteStore(dir)
+    await store.createChat(aChat())
+    look()
+    await store.close()
+    hold.release()
+  }
+  const names = [
+    ...['chat.db', 'chat.db-shm', 'chat.db-wal'],
+    ...['jwt-secret', 'lock.db', 'lock.db-journal', 'server.pid'],
+  ]
+  const areAlone = () => {
+    t.strictSame(readdirSync(dir).sort(), names)
+    for (const name of names) t.equal(statSync(join(dir, name)).mode & 0o777, 0o600, name)
+    t.strictSame(exposedFiles(dir), [])
+  }
+  await open(areAlone)
+  for (const name of readdirSync(dir)) chmodSync(join(dir, name), 0o644)
+  t.ok(exposedFiles(dir).includes('chat.db'))
+  await open(areAlone)
 })
 
 t.test('a secret is made once, for its user alone', async (t) => {

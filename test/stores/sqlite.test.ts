@@ -1,9 +1,10 @@
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Libsql from 'libsql'
 import t from 'tap'
 import { newId } from '../../src/ids.js'
 import { openSqliteStore } from '../../src/stores/sqlite.js'
+import { eventually } from '../services/eventually.js'
 import { storeContract } from './contract.js'
 import { aChat, aSession, aTurn, aUser } from './rows.js'
 
@@ -127,6 +128,32 @@ t.test('a file of the first layouts is opened, with what it has', async (t) => {
   const held = { id: reply.id, owner: 'process-a', epoch: 1 }
   t.strictSame(await again.checkpoint([{ ...held, ...piece }]), [])
   t.match(await again.listMessages(chat.id, 10), [message, { content: 'Begun more' }])
+})
+
+t.test('what was deleted is gone from the files', async (t) => {
+  const dir = t.testdir()
+  const store = openSqliteStore(dir)
+  t.teardown(() => store.close())
+  const [user, kept] = [aUser({ email: 'canary-email@example.org' }), aChat()]
+  await store.createUser(user)
+  await store.createChat(kept)
+  await store.appendTurn(aTurn(kept, { content: 'what stays' }))
+  const chats = [aChat({ userId: user.id, title: 'canary-title' }), aChat()]
+  for (const chat of chats) {
+    await store.createChat(chat)
+    const content = 'canary-message '.repeat(500)
+    const { id } = (await store.appendTurn(aTurn(chat, { content, owner: 'a' }))).reply
+    await store.updateReply(id, { status: ['queued'] }, { status: 'streaming' })
+    const piece = { from: { content: 0, thinking: 0 }, content: 'canary-piece', thinking: '' }
+    await store.checkpoint([{ id, owner: 'a', epoch: 1, ...piece }])
+  }
+  const found = (text: string) =>
+    readdirSync(dir).filter((name) => readFileSync(join(dir, name)).includes(text))
+  t.not(found('canary-piece').length, 0)
+  await store.deleteUser(user.id)
+  await store.deleteChat(chats[1]?.userId ?? '', chats[1]?.id ?? '')
+  await eventually('nothing is left of it', () => found('canary').length === 0)
+  t.strictSame(found('what stays'), ['chat.db'])
 })
 
 t.test('a file of a newer version is refused and left as it is', async (t) => {

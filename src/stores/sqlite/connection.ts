@@ -83,16 +83,26 @@ export class Connection {
     }
   }
 
+  /**
+   * Moves what the write-ahead log has into the file, and empties it.
+   * @returns false when that was not possible now; nothing is lost then.
+   */
+  emptyLog(): boolean {
+    try {
+      const row = this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').raw().get([])
+      const [isBusy] = row as [number]
+      return isBusy === 0
+    } catch {
+      return false
+    }
+  }
+
   close(): void {
     if (!this.#open) return
     this.#open = false
-    try {
-      // libsql keeps the file open until its statements are collected, so SQLite's own checkpoint
-      // at the last close may never come.
-      this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').raw().get([])
-    } catch {
-      // Loses nothing: the log is read at the next opening.
-    }
+    // libsql keeps the file open until its statements are collected, so SQLite's own checkpoint at
+    // the last close may never come.
+    this.emptyLog()
     this.#db.close()
   }
 
