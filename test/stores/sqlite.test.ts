@@ -144,7 +144,12 @@ t.test('what was deleted is gone from the files', async (t) => {
     const content = 'canary-message '.repeat(500)
     const { id } = (await store.appendTurn(aTurn(chat, { content, owner: 'a' }))).reply
     await store.updateReply(id, { status: ['queued'] }, { status: 'streaming' })
-    const piece = { from: { content: 0, thinking: 0 }, content: 'canary-piece', thinking: '' }
+    const piece = {
+      from: { content: 0, thinking: 0 },
+      content: 'canary-piece',
+      thinking: '',
+      tokens: 1,
+    }
     await store.checkpoint([{ id, owner: 'a', epoch: 1, ...piece }])
   }
   const found = (text: string) =>
