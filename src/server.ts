@@ -12,6 +12,12 @@ function refuse(error: unknown): never {
   process.exit(1)
 }
 
+/**
+ * Signals that begin one stop however often they come: a terminal sends them to the whole process
+ * group, and npm passes on to the server what it hears itself.
+ */
+const stopSignals = ['SIGINT', 'SIGTERM'] as const
+
 /** The part of the grace after which the log names what is still open. */
 const lateCloseAt = 0.8
 
@@ -39,13 +45,23 @@ async function start(): Promise<void> {
   for (const { name, setting } of misnamedSettings(process.env, Object.keys(file))) {
     app.log.warn({ name, setting }, `${name} is not read: the name of the setting is ${setting}`)
   }
-  closeWithGrace({ delay: config.SHUTDOWN_GRACE_MS }, async ({ signal, err }) => {
+  const grace = { delay: config.SHUTDOWN_GRACE_MS, skip: [...stopSignals] }
+  const { close } = closeWithGrace(grace, async ({ signal, err }) => {
     if (err) app.log.fatal({ err }, 'fatal: uncaught error, shutting down')
-    else app.log.info({ signal }, 'going down')
+    else if (signal) app.log.info({ signal }, 'going down')
     setTimeout(() => logOpen(app), config.SHUTDOWN_GRACE_MS * lateCloseAt).unref()
     await app.close()
     await endLog(output)
   })
+  let stopping = false
+  for (const signal of stopSignals) {
+    process.on(signal, () => {
+      if (stopping) return
+      stopping = true
+      app.log.info({ signal }, 'going down')
+      close()
+    })
+  }
   // A write past a quota is an error of that write; unheard, this signal would end the process.
   process.on('SIGXFSZ', () => app.log.warn('a file may not grow further: its size is limited'))
   const giveUp = setTimeout(() => {

@@ -1,8 +1,10 @@
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createConnection } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Chat, ChatWithMessages } from '../schemas/chats.js'
@@ -11,7 +13,7 @@ import { api, register } from './services/app.js'
 import { ask, connect, hear, record } from './services/client.js'
 import { connectDeaf, upgradeHalfway } from './services/deaf-socket.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
-import { startRefused, startServer } from './services/server-process.js'
+import { entry, startRefused, startServer } from './services/server-process.js'
 
 type Client = { url: string; token: string }
 
@@ -149,6 +151,43 @@ for (const [client, open] of [
     t.match(line, /"from":\["127\.0\.0\.1:\d+"\].*are closed/)
   })
 }
+
+t.test('a signal to stop that comes twice is one stop', async (t) => {
+  const server = await startServer({ DATA_DIR: await dataDir(t), LOG_LEVEL: 'info' })
+  t.teardown(() => server.end('SIGKILL'))
+  // Half a request, so that closing takes until the second signal.
+  const client = createConnection(Number(new URL(server.url).port), '127.0.0.1')
+  t.teardown(() => client.destroy())
+  await once(client, 'connect')
+  client.write('POST /api/auth/login HTTP/1.1\r\n')
+  const ended = server.end('SIGINT')
+  const goingDown = () => server.lines.filter((line) => line.includes('"going down"')).length
+  while (goingDown() === 0) await once(server.child, 'line')
+  server.child.kill('SIGINT')
+  server.child.kill('SIGTERM')
+  t.equal(await ended, 0)
+  t.equal(goingDown(), 1)
+})
+
+t.test('as the first process of a container it ends on SIGTERM', async (t) => {
+  const tried = spawnSync('unshare', ['--pid', '--fork', 'true'])
+  if (tried.status !== 0)
+    return t.pass('nothing tried', { skip: 'no PID namespace may be made here' })
+  const settings = { NODE_ENV: 'test', PORT: '0', START_TIMEOUT_MS: '120000' }
+  const container = spawn('unshare', ['--pid', '--fork', '--kill-child', process.execPath, entry], {
+    env: { ...settings, DATA_DIR: await dataDir(t) },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => container.kill('SIGKILL'))
+  const exited = once(container, 'exit')
+  const lines = createInterface({ input: container.stdout })
+  let line = ''
+  while (!line.includes('Server listening')) [line] = await once(lines, 'line')
+  t.match(line, '"pid":1,')
+  const children = await readFile(`/proc/${container.pid}/task/${container.pid}/children`, 'utf8')
+  process.kill(Number(children.trim()), 'SIGTERM')
+  t.strictSame(await exited, [0, null])
+})
 
 t.test('SIGTERM ends it though nobody reads its log any more', async (t) => {
   /** A server whose log is not read, after `lines` of it. */

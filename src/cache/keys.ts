@@ -26,6 +26,12 @@ export const chatPageKey = (userId: string, chatId: string, limit: number) => ({
 /** A rate limit's counter; it lives as long as its window. */
 export const limitKey = (limit: string, subject: string) => `${prefix}:limit:${limit}:${subject}`
 
+/** Which limit a key is of; empty for keys of other kinds. */
+export const limitOf = (key: string): string => {
+  const [, kind, limit = ''] = key.split(':', 3)
+  return kind === 'limit' ? limit : ''
+}
+
 /** That a network has logged in to an account. */
 export const knownNetworkKey = (userId: string, network: string) => ({
   key: `${prefix}:known-network:${userId}:${network}`,

@@ -1,18 +1,15 @@
 import { LRUCache } from 'lru-cache'
 import type { Cache } from './cache.js'
+import { Counters } from './counters.js'
+import { limitOf } from './keys.js'
 
 interface MemoryCacheOptions {
-  /** The most entries, of values and of counters each. */
+  /** The most entries, of values and of each limit's counters. */
   maxEntries?: number
   /** The most bytes that keys and values may take together. */
   maxBytes?: number
   /** The clock, in milliseconds since 1970. */
   now?: () => number
-}
-
-interface Window {
-  count: number
-  endsAt: number
 }
 
 /** What an entry costs beside its text, roughly. */
@@ -33,8 +30,16 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
     // A look at the clock costs less than the timer that would spare it.
     ttlResolution: 0,
   })
-  const windows = new LRUCache<string, Window>({ max: maxEntries, perf })
+  /** By limit, so that keys which are cheap to make push out nothing of another limit. */
+  const counters = new Map<string, Counters>()
   const channels = new Map<string, Set<(message: string) => void>>()
+
+  function countersOf(key: string): Counters {
+    const limit = limitOf(key)
+    const known = counters.get(limit) ?? new Counters(maxEntries, now)
+    counters.set(limit, known)
+    return known
+  }
 
   async function publish(channel: string, message: string): Promise<void> {
     for (const listener of channels.get(channel) ?? []) listener(message)
@@ -45,7 +50,7 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
 
     async close() {
       values.clear()
-      windows.clear()
+      counters.clear()
       channels.clear()
     },
 
@@ -64,16 +69,11 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
 
     async delete(key) {
       values.delete(key)
-      windows.delete(key)
+      countersOf(key).delete(key)
     },
 
     async hit(key, windowMs, events = 1) {
-      const time = now()
-      const known = windows.get(key)
-      const window = known && known.endsAt > time ? known : { count: 0, endsAt: time + windowMs }
-      window.count += events
-      if (window !== known && events > 0) windows.set(key, window)
-      return { count: window.count, resetMs: window.endsAt - time }
+      return countersOf(key).hit(key, windowMs, events)
     },
 
     publish,

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { limitKey } from '../../src/cache/keys.js'
 import { createMemoryCache } from '../../src/cache/memory.js'
 import { cacheContract } from './contract.js'
 
@@ -39,4 +40,36 @@ t.test('holds no more bytes than it may', async (t) => {
   t.ok(kept.length > 20 && kept.length < 40, `${kept.length} kept`)
   await cache.set('huge', 'x'.repeat(50_000), 60_000)
   t.equal(await cache.get('huge'), undefined, 'one value cannot push out all others')
+})
+
+t.test('counters of other keys end no lockout', async (t) => {
+  const cache = createMemoryCache({ maxEntries: 1000 })
+  const lockout = limitKey('login', 'locked')
+  const waits = limitKey('login-wait', 'once')
+  await cache.hit(lockout, 300_000, 10)
+  await cache.hit(waits, 300_000)
+  for (let n = 0; n < 20_000; n++) {
+    await cache.hit(limitKey('credentials', `${n}`), 60_000)
+    await cache.hit(limitKey('login', `${n}`), 300_000)
+  }
+  t.equal((await cache.hit(lockout, 300_000, 0)).count, 10, 'nor those of its own limit')
+  t.equal((await cache.hit(waits, 300_000, 0)).count, 1, 'another limit’s keys do not count')
+})
+
+t.test('counters are bounded, and those whose window is over go first', async (t) => {
+  let clock = 0
+  const cache = createMemoryCache({ maxEntries: 100, now: () => clock })
+  for (let n = 0; n < 50; n++) await cache.hit(`over-${n}`, 1000, 99)
+  clock = 2000
+  for (let n = 0; n < 75; n++) await cache.hit(`new-${n}`, 60_000)
+  const counts = async (name: string, size: number) =>
+    (
+      await Promise.all(
+        Array.from({ length: size }, async (_, n) => (await cache.hit(`${name}-${n}`, 1, 0)).count),
+      )
+    ).filter((count) => count > 0).length
+  t.equal(await counts('new', 75), 75)
+  for (let n = 75; n < 1000; n++) await cache.hit(`new-${n}`, 60_000)
+  const kept = await counts('new', 1000)
+  t.ok(kept >= 90 && kept <= 100, `${kept} are kept`)
 })

@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
-const entry = join(import.meta.dirname, '../../src/server.js')
+/** The server's program. */
+export const entry = join(import.meta.dirname, '../../src/server.js')
 const startMs = 120_000
 /** The machine may be busy: what must start may take its time. */
 const ownSettings = {
