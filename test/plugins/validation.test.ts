@@ -3,6 +3,7 @@ import { ChatInput } from '../../schemas/chats.js'
 import type { ApiError } from '../../schemas/common.js'
 import { ChatMessage, JoinChat } from '../../schemas/events.js'
 import { register, startApp } from '../services/app.js'
+import { ask, connect } from '../services/client.js'
 import { send } from '../services/raw.js'
 
 interface RouteRow {
@@ -438,5 +439,22 @@ t.test('a socket’s payload is checked as a body is', async (t) => {
   for (const [payload, code, message] of rows) {
     const expected = { code, ...(message && { message }) }
     t.throws(() => app.validatePayload(ChatMessage, payload), expected, message?.source ?? code)
+  }
+})
+
+t.test('a socket is told every fault of its payload, in the words of REST', async (t) => {
+  const { token } = await register(url)
+  const socket = await connect(t, url, token)
+  const payload = { chatId: 'x', options: { seed: 'y' }, role: 'admin' }
+  const { ok, error } = await ask(socket, 'chat-message', payload)
+  t.equal(ok, false)
+  t.match(error, { code: 'VALIDATION_FAILED', retryable: false })
+  for (const words of [
+    '`content` is missing',
+    '`role` is not known here: there is `chatId`, `content`',
+    '`chatId` must be an ObjectId in hex',
+    '`options.seed` must be a whole number from',
+  ]) {
+    t.match(error.message, words)
   }
 })
