@@ -64,7 +64,7 @@ async function isAway(t: Test, fault: Fault) {
   const socket = await connect(t, url, user.token)
   const heard = record(socket)
   await ask(socket, 'join-chat', { chatId })
-  const content = 'len=3000 rate=200'
+  const content = 'len=9000 rate=200'
   const prefer = { prefer: 'respond-async' }
   const running = await call<Turn>('POST', `${path}/messages`, { content }, prefer)
   const { id } = running.body.reply
@@ -85,6 +85,10 @@ async function isAway(t: Test, fault: Fault) {
     t.ok(Number(headers.get('retry-after')) > 0)
   }
   t.ok(took < budgetMs, `${took.toFixed(0)} ms`)
+  // Longer than a lease lasts.
+  await heard.until(() => (performance.now() - began > 5000 ? true : undefined))
+  const before = heard.chunks.length
+  await heard.until(() => (heard.chunks.length > before + 5 ? true : undefined))
   const ready = await fetch(`${url}/health/ready`)
   t.equal(ready.status, 503)
   t.match(await ready.json(), { status: 'down', services: { db: { status: 'down' } } })
