@@ -22,13 +22,16 @@ const stopSignals = ['SIGINT', 'SIGTERM'] as const
 const lateCloseAt = 0.8
 
 /** Names what keeps the server from ending, before the end of the grace kills it. */
-function logOpen({ log, connections, generations, config }: ReturnType<typeof createApp>): void {
+function logOpen(app: ReturnType<typeof createApp>): void {
+  const { log, connections, config } = app
+  // None yet where the server is told to end while it starts.
+  const replies = app.hasDecorator('generations') ? app.generations.counts : undefined
   const resources: Record<string, number> = {}
   for (const name of process.getActiveResourcesInfo()) {
     resources[name] = (resources[name] ?? 0) + 1
   }
   log.warn(
-    { connections: connections.size, replies: generations.counts, resources },
+    { connections: connections.size, replies, resources },
     `still going down; killed ${config.SHUTDOWN_GRACE_MS} ms after the signal: raise ` +
       'SHUTDOWN_GRACE_MS if a service that is slow or away is the cause',
   )
@@ -54,14 +57,17 @@ async function start(): Promise<void> {
     await endLog(output)
   })
   let stopping = false
-  for (const signal of stopSignals) {
-    process.on(signal, () => {
-      if (stopping) return
-      stopping = true
-      app.log.info({ signal }, 'going down')
-      close()
-    })
+  const stop = (cause: object) => {
+    if (stopping) return
+    stopping = true
+    app.log.info(cause, 'going down')
+    close()
   }
+  for (const signal of stopSignals) process.on(signal, () => stop({ signal }))
+  // `node --watch` that is told to end while it restarts the server leaves the new one behind.
+  const stopWithParent = () => stop({ reason: 'the process that started this one has ended' })
+  process.on('disconnect', stopWithParent)
+  if (process.connected === false) stopWithParent()
   // A write past a quota is an error of that write; unheard, this signal would end the process.
   process.on('SIGXFSZ', () => app.log.warn('a file may not grow further: its size is limited'))
   const giveUp = setTimeout(() => {

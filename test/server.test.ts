@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { fork, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createConnection } from 'node:net'
@@ -167,6 +167,26 @@ t.test('a signal to stop that comes twice is one stop', async (t) => {
   server.child.kill('SIGTERM')
   t.equal(await ended, 0)
   t.equal(goingDown(), 1)
+})
+
+t.test('a server whose parent has ended, as node --watch may in a restart, ends too', async (t) => {
+  const env = {
+    NODE_ENV: 'test',
+    PORT: '0',
+    START_TIMEOUT_MS: '120000',
+    DATA_DIR: await dataDir(t),
+  }
+  const child = fork(entry, { env, stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const exited = once(child, 'exit')
+  let log = ''
+  child.stdout?.on('data', (text) => {
+    log += text
+    // Its end is what a parent's end does to the channel between them.
+    if (log.includes('Server listening') && child.connected) child.disconnect()
+  })
+  t.strictSame(await exited, [0, null])
+  t.match(log, 'the process that started this one has ended')
 })
 
 t.test('as the first process of a container it ends on SIGTERM', async (t) => {
