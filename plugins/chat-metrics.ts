@@ -20,7 +20,7 @@ export default fp(
           this.set(read())
         },
       })
-    gauge('chat_sockets', 'Sockets that are connected.', () => io.engine.clientsCount)
+    gauge('chat_sockets', 'Sockets that are connected.', () => io.sockets.sockets.size)
     gauge('chat_replies_waiting', 'Replies in the queue.', () => generations.counts.waiting)
     gauge('chat_replies_running', 'Replies at Ollama.', () => generations.counts.running)
     const ended = new Counter({

@@ -1,13 +1,18 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import fastifySocketIo from 'fastify-socket.io'
+import { models } from '../schemas/common.js'
 import { Audience } from '../src/chat/audience.js'
 import {
   type ChatServer,
   type ChatSocket,
   closeConnections,
+  closeTransport,
+  type EngineConnection,
   forgetHandshake,
+  OneSocketEach,
 } from '../src/chat/chat-socket.js'
+import { SocketSessions } from '../src/chat/socket-sessions.js'
 import { AppError } from '../src/errors.js'
 import { socketPath } from '../src/upgrades.js'
 
@@ -18,6 +23,8 @@ type Answer = object | (() => object)
 export interface ClientEvent<S extends TSchema> {
   name: string
   payload: S
+  /** The field that a payload of bare text stands for. */
+  bareField?: keyof Static<S> & string
   handle: (payload: Static<S>, socket: ChatSocket) => Promise<Answer>
 }
 
@@ -25,6 +32,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     io: ChatServer
     audience: Audience
+    socketSessions: SocketSessions
     /** Every client event that is served, with its payload's schema. */
     clientEvents: ReadonlyMap<string, ClientEvent<TSchema>>
     onClientEvent<S extends TSchema>(event: ClientEvent<S>): void
@@ -69,35 +77,39 @@ export default fp(
     })
     const { io } = fastify
     const audience = new Audience(io, fastify.generations.rejoining, fastify.generations.others)
+    const socketSessions = new SocketSessions(io, sessions)
     fastify.decorate('audience', audience)
+    fastify.decorate('socketSessions', socketSessions)
     fastify.decorate('clientEvents', events)
     fastify.decorate('onClientEvent', <S extends TSchema>(event: ClientEvent<S>) => {
       events.set(event.name, event as unknown as ClientEvent<TSchema>)
     })
 
+    const oneEach = new OneSocketEach()
+    io.engine.on('connection', (connection: EngineConnection) => oneEach.watch(connection))
+
     io.use((socket, next) => {
-      authenticate(socket).then(
-        () => next(),
-        (error: unknown) => next(refusal(error)),
-      )
+      const refuse = (error: unknown) => {
+        next(refusal(error))
+        // After the refusal is sent: a connection without a socket is of no use.
+        setImmediate(closeTransport, socket.conn)
+      }
+      if (!oneEach.claim(socket.conn)) {
+        return refuse(new AppError('BAD_REQUEST', { message: 'A connection bears one socket.' }))
+      }
+      authenticate(socket).then(() => next(), refuse)
     })
 
     async function authenticate(socket: ChatSocket): Promise<void> {
-      const { token } = socket.handshake.auth
-      const header = socket.handshake.headers.authorization
-      const bearer = typeof token === 'string' ? token : /^Bearer (\S+)$/i.exec(header ?? '')?.[1]
-      if (!bearer) throw new AppError('UNAUTHORIZED')
-      const { userId, sessionId, expiresAt } = await sessions.authenticate(bearer)
-      await countOpen(socket, userId)
+      const { auth, headers } = socket.handshake
+      await socketSessions.open(socket, auth.token || headers.authorization)
+      await countOpen(socket)
       forgetHandshake(socket)
-      socket.data.userId = userId
-      socket.data.sessionId = sessionId
-      socket.data.expiresAt = expiresAt.getTime()
     }
 
     /** Counts a socket as its user's, as long as its connection lasts. */
-    async function countOpen({ conn }: ChatSocket, userId: string): Promise<void> {
-      const close = await userLimits.openSocket(userId)
+    async function countOpen({ conn, data }: ChatSocket): Promise<void> {
+      const close = await userLimits.openSocket(data.userId)
       conn.once('close', close)
       // It may have gone while its place was asked for.
       if (conn.readyState === 'closed') close()
@@ -119,15 +131,19 @@ export default fp(
       audience.admit(socket)
       socket.on('disconnect', forget)
       socket.onAny(hear)
+      socketSessions.admit(socket)
     })
 
     function forget(this: ChatSocket) {
       audience.forget(this)
+      socketSessions.forget(this)
+      // One that left on its own would keep its connection.
+      closeTransport(this.conn)
     }
 
     const isWithinLimit = eventLimit(config.RATE_LIMIT_SOCKET_EVENTS_PER_SECOND, (socket) => {
       log.info({ userId: socket.data.userId }, 'a socket that floods was disconnected')
-      socket.disconnect(true)
+      socket.disconnect()
     })
 
     function hear(this: ChatSocket, name: string, ...args: unknown[]) {
@@ -162,15 +178,29 @@ export default fp(
       userLimits.countRequest(socket.data.userId)
       const event = events.get(name)
       if (!event) throw new AppError('NOT_FOUND', { message: 'There is no such event.' })
-      return event.handle(fastify.validatePayload(event.payload, payload), socket)
+      const checked = check(event, payload)
+      await socketSessions.check(socket)
+      return event.handle(checked, socket)
+    }
+
+    function check({ name, payload: model, bareField }: ClientEvent<TSchema>, payload: unknown) {
+      const isBare = bareField !== undefined && typeof payload === 'string'
+      try {
+        return fastify.validatePayload(model, isBare ? { [bareField]: payload } : payload)
+      } catch (error) {
+        if (error instanceof AppError && error.code === 'VALIDATION_FAILED') {
+          error.message += `; ${name} takes ${shapeOf(model)}`
+          if (bareField) error.message += ` or the ${bareField} alone`
+        }
+        throw error
+      }
     }
 
     const stopListening = fastify.hub.listen(audience)
-    const stopWatching = sessions.onEnded((sessionId) => audience.dismiss(sessionId))
     fastify.addHook('onClose', async () => {
       stopListening()
-      stopWatching()
       audience.close()
+      socketSessions.close()
     })
   },
   {
@@ -185,6 +215,13 @@ interface ErrorSocket {
 
 function wireError({ code, message, retryable }: AppError) {
   return { code, message, retryable }
+}
+
+/** A payload's fields, such as `{chatId, offset?}`. */
+function shapeOf(model: TSchema): string {
+  const { properties = {}, required = [] }: TSchema = models.get(model.$ref.slice(0, -1)) ?? model
+  const names = Object.keys(properties).map((name) => (required.includes(name) ? name : `${name}?`))
+  return `{${names.join(', ')}}`
 }
 
 /** Counts sockets' events by the second; `onAbuse` is called once in it with one that floods. */

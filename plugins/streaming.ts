@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import accepts from '@fastify/accepts'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
+import { AppError } from '../src/errors.js'
 
 interface SentEvent {
   event: string
@@ -15,10 +16,16 @@ declare module 'fastify' {
     wantsEvents(): boolean
   }
   interface FastifyReply {
-    /** Aborted when the client goes away before the answer is whole. */
+    /**
+     * Aborted before the answer is whole when the client goes away, or, with an AppError that says
+     * why, when its session ends.
+     */
     goneSignal(): AbortSignal
-    /** Answers with server-sent events: each is sent when it comes, no faster than it is read. */
-    sendEvents(events: AsyncIterable<SentEvent>): FastifyReply
+    /**
+     * Answers with server-sent events: each is sent when it comes, no faster than it is read. When
+     * `gone` is aborted with an AppError, an event `error` says so and ends the stream.
+     */
+    sendEvents(events: AsyncIterable<SentEvent>, gone: AbortSignal): FastifyReply
   }
 }
 
@@ -26,6 +33,8 @@ declare module 'fastify' {
 const heartbeatMs = 15_000
 /** A client that has read nothing for so long is cut off, in milliseconds; it may rejoin. */
 const patienceMs = 30_000
+/** How long a client may take to read that its session has ended, in milliseconds. */
+const goodbyeMs = 1000
 
 /** Server-sent events as an answer. */
 export default fp(
@@ -39,7 +48,11 @@ export default fp(
 
     fastify.decorateReply('goneSignal', function goneSignal() {
       const gone = new AbortController()
+      const stopWatching = fastify.sessions.watch(this.request.session.sessionId, (code) =>
+        gone.abort(new AppError(code)),
+      )
       this.raw.once('close', () => {
+        stopWatching()
         if (!this.raw.writableFinished) gone.abort()
       })
       return gone.signal
@@ -47,7 +60,7 @@ export default fp(
 
     const bytesOf = createEncoder()
 
-    fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events) {
+    fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events, gone) {
       this.header('Content-Type', 'text/event-stream; charset=utf-8')
       this.header('Cache-Control', 'no-store')
       // nginx would hold the events back.
@@ -55,12 +68,15 @@ export default fp(
       // HEAD gets the headers of a stream; the events are never asked for.
       if (this.request.method === 'HEAD') return this.send(Readable.from([]))
       this.raw.setTimeout(patienceMs, () => this.raw.destroy())
+      gone.addEventListener('abort', () => {
+        setTimeout(() => this.raw.destroy(), goodbyeMs).unref()
+      })
       return this.send(
-        Readable.from(encode(events, bytesOf), { objectMode: false, highWaterMark: 0 }),
+        Readable.from(encode(events, gone, bytesOf), { objectMode: false, highWaterMark: 0 }),
       )
     })
   },
-  { name: 'streaming' },
+  { name: 'streaming', dependencies: ['auth'] },
 )
 
 /** Encodes an event that many are sent once, so that those who do not read it hold it once. */
@@ -80,6 +96,7 @@ const heartbeat = Buffer.from(':\n\n')
 /** Events as text/event-stream, with a comment where nothing else is said for a while. */
 async function* encode(
   events: AsyncIterable<SentEvent>,
+  gone: AbortSignal,
   bytesOf: (event: SentEvent) => Buffer,
 ): AsyncGenerator<Buffer> {
   const iterator = events[Symbol.asyncIterator]()
@@ -88,7 +105,11 @@ async function* encode(
   try {
     let next = iterator.next()
     for (;;) {
-      const result = await orHeartbeat(next)
+      const result = await orHeartbeat(next, gone)
+      if (gone.reason instanceof AppError) {
+        yield errorEvent(gone.reason)
+        return
+      }
       if (result === 'heartbeat') yield heartbeat
       else if (result.done) return
       else {
@@ -101,14 +122,23 @@ async function* encode(
   }
 }
 
-async function orHeartbeat<T>(next: Promise<T>): Promise<T | 'heartbeat'> {
-  let timer: NodeJS.Timeout | undefined
+function errorEvent({ code, message, retryable }: AppError): Buffer {
+  return Buffer.from(`event: error\ndata: ${JSON.stringify({ code, message, retryable })}\n\n`)
+}
+
+/** Resolves as `next` does; with `heartbeat` after a silence, or as soon as `gone` is aborted. */
+async function orHeartbeat<T>(next: Promise<T>, gone: AbortSignal): Promise<T | 'heartbeat'> {
+  let wake = () => {}
   const silence = new Promise<'heartbeat'>((resolve) => {
-    timer = setTimeout(resolve, heartbeatMs, 'heartbeat').unref()
+    wake = () => resolve('heartbeat')
   })
+  const timer = setTimeout(wake, heartbeatMs).unref()
+  gone.addEventListener('abort', wake)
+  if (gone.aborted) wake()
   try {
     return await Promise.race([next, silence])
   } finally {
     clearTimeout(timer)
+    gone.removeEventListener('abort', wake)
   }
 }

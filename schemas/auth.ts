@@ -42,7 +42,7 @@ export const LoginInput = Model(
       username: Type.Optional(Username),
       password: Type.String({ minLength: 1, maxLength: 1024 }),
     },
-    { minProperties: 2, maxProperties: 2, description: 'A password and one of email, username.' },
+    { description: 'A password and one of email, username.' },
   ),
 )
 export type LoginInput = Static<typeof LoginInput>
@@ -65,6 +65,9 @@ export const AccountDeletionInput = Model(
 )
 export type AccountDeletionInput = Static<typeof AccountDeletionInput>
 
+/** Why a session ended: what its sockets, streams and waiting requests are told. */
+export type SessionEnd = 'LOGGED_OUT' | 'TOKEN_REUSED' | 'ACCOUNT_DELETED'
+
 export const User = Model(
   'User',
   Type.Object({
@@ -79,7 +82,7 @@ export type User = Static<typeof User>
 const tokenPair = {
   token: Type.String({ description: 'The access token: `Authorization: Bearer <token>`.' }),
   refreshToken: Type.String({ description: 'Good for one refresh; that answer holds the next.' }),
-  expiresIn: Type.Integer({ description: 'The access token’s life, in seconds.' }),
+  expiresIn: Type.Integer({ description: 'How long the access token is still good, in seconds.' }),
 }
 
 export const TokenPair = Model('TokenPair', Type.Object(tokenPair))

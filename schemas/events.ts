@@ -1,4 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
+import type { SessionEnd } from './auth.js'
 import { Chat } from './chats.js'
 import { Closed, Id, Model } from './common.js'
 import {
@@ -40,6 +41,12 @@ export type ChatMessage = Static<typeof ChatMessage>
 export const StopMessage = Model('StopMessage', Closed({ chatId: Id, messageId: Id }))
 export type StopMessage = Static<typeof StopMessage>
 
+export const Authenticate = Model(
+  'Authenticate',
+  Closed({ token: Type.String({ minLength: 1, maxLength: 4096 }) }),
+)
+export type Authenticate = Static<typeof Authenticate>
+
 /** A reply as who joins its chat gets it: its text from `offset` on, its thinking whole. */
 export const ActiveReply = Model(
   'ActiveReply',
@@ -66,4 +73,8 @@ export interface ServerEvents {
   'chat-created': ChatEvent
   'chat-updated': ChatEvent
   'chat-deleted': { chatId: string }
+  /** To the socket: its token is about to expire. */
+  'token-expiring': { expiresAt: string }
+  /** To the socket, before it is disconnected for good. */
+  'session-ended': { code: SessionEnd }
 }

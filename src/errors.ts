@@ -19,8 +19,19 @@ const catalogue = {
   MESSAGE_TOO_LONG: [400, false, 'The message alone does not fit the model’s context window.'],
   BODY_TOO_LARGE: [413, false, 'The body is over the limit.'],
   UNSUPPORTED_MEDIA_TYPE: [415, false, 'Send application/json.'],
-  UNAUTHORIZED: [401, false, 'A valid access token is wanted: Authorization: Bearer <token>.'],
+  UNAUTHORIZED: [
+    401,
+    false,
+    'A valid access token is wanted: `Authorization: Bearer <token>`, or `auth: {token}` of a socket.',
+  ],
   TOKEN_EXPIRED: [401, false, 'The access token has expired: refresh it.'],
+  LOGGED_OUT: [401, false, 'The session was logged out: log in again.'],
+  TOKEN_REUSED: [
+    401,
+    false,
+    'A spent refresh token was used again, which ended the session: log in again.',
+  ],
+  ACCOUNT_DELETED: [401, false, 'The account was deleted.'],
   BAD_CREDENTIALS: [401, false, 'No account has these credentials.'],
   BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, spent or expired: log in again.'],
   ORIGIN_REFUSED: [
@@ -97,8 +108,9 @@ export class AppError extends Error {
     const [statusCode, retryable, message] = catalogue[code]
     super(detail.message ?? message, detail.cause === undefined ? {} : { cause: detail.cause })
     this.code = code
-    // What a reply fails of was no fault of the request, whose message is stored.
-    this.statusCode = detail.replyId !== undefined && statusCode < 500 ? 502 : statusCode
+    // A reply's failure is not the request's fault, whose message is stored; a session's end is told as it is.
+    const isReplys = detail.replyId !== undefined && statusCode < 500 && statusCode !== 401
+    this.statusCode = isReplys ? 502 : statusCode
     this.retryable = detail.retryable ?? retryable
     this.retryAfter = detail.retryAfter ?? (statusCode === 503 ? 1 : undefined)
     this.replyId = detail.replyId

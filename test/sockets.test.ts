@@ -214,7 +214,6 @@ t.test('sockets', async (t) => {
     const bad: [string, unknown[]][] = [
       ['join-chat', []],
       ['join-chat', [null]],
-      ['join-chat', ['text']],
       ['join-chat', [[chatId]]],
       ['join-chat', [{ chatId: 'wrong' }]],
       ['join-chat', [{ chatId: { $ne: null } }]],
@@ -278,7 +277,11 @@ t.test('sockets', async (t) => {
       }
       for (const transport of ['websocket', 'polling']) {
         const transports = [transport]
-        t.match(await refused({ transports }), { data: { code: 'UNAUTHORIZED' } })
+        t.match(await refused({ transports }), {
+          message: /auth: \{token\}/,
+          data: { code: 'UNAUTHORIZED', message: /auth: \{token\}/ },
+        })
+        await connect(t, url, `Bearer ${user.token}`, { transports })
         t.match(await refused({ transports, auth: { token: 42 } }), {
           data: { code: 'UNAUTHORIZED' },
         })
@@ -311,23 +314,40 @@ t.test('sockets', async (t) => {
     t.match(server?.data, { userId: user.user.id })
   })
 
-  t.test('a session that ends takes its live sockets with it', async (t) => {
-    const leaver = await register(url)
-    const socket = await connect(t, url, leaver.token, { reconnection: false })
-    const gone = hear(socket, 'disconnect')
-    await fetch(`${url}/api/auth/logout`, { method: 'POST', headers: leaver.headers })
-    await gone
-    t.notOk(socket.connected)
-    t.equal(app.io.sockets.sockets.has(socket.id ?? ''), false)
+  t.test('join-chat and leave-chat take the bare id of the chat, too', async (t) => {
+    const chatId = await newChat()
+    const socket = await connect(t, url, user.token)
+    const heard = record(socket)
+    t.same(await ask(socket, 'join-chat', chatId), { ok: true, active: [] })
+    await call('POST', `/api/ai/chats/${chatId}/messages`, { content: 'len=10' })
+    await heard.until(() => heard.messages.find(({ role }) => role === 'assistant'))
+    t.same(await ask(socket, 'leave-chat', chatId), { ok: true })
+    await call('POST', `/api/ai/chats/${chatId}/messages`, { content: 'len=10' })
+    await ask(socket, 'leave-chat', chatId)
+    t.equal(heard.messages.length, 2, 'nothing more is heard after it')
+    t.match(await ask(socket, 'join-chat', newId()), { error: { code: 'CHAT_NOT_FOUND' } })
   })
-})
 
-t.test('a token that expires takes its live socket with it', async (t) => {
-  const { url } = await startApp(t, { JWT_EXPIRES_IN: '1s' })
-  const user = await register(url)
-  const socket = await connect(t, url, user.token, { reconnection: false })
-  const [reason] = await hear(socket, 'disconnect')
-  t.equal(reason, 'io server disconnect')
+  t.test('a payload of the wrong shape is told the right one', async (t) => {
+    const socket = await connect(t, url, user.token)
+    const rows: [event: string, payload: unknown, shape: RegExp][] = [
+      ['join-chat', 42, / takes \{chatId, messageId\?, epoch\?, offset\?\} or the chatId alone$/],
+      ['join-chat', 'text', / takes \{chatId, /],
+      ['leave-chat', [newId()], / takes \{chatId\} or the chatId alone$/],
+      [
+        'chat-message',
+        newId(),
+        / takes \{chatId, content, clientMessageId\?, model\?, options\?\}$/,
+      ],
+      ['stop-message', { chatId: newId() }, / takes \{chatId, messageId\}$/],
+      ['authenticate', user.token, / takes \{token\}$/],
+    ]
+    for (const [event, payload, shape] of rows) {
+      const { error } = await ask(socket, event, payload)
+      t.equal(error.code, 'VALIDATION_FAILED', event)
+      t.match(error.message, shape)
+    }
+  })
 })
 
 t.test('closing the server closes sockets so that they connect again', async (t) => {

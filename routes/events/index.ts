@@ -1,17 +1,29 @@
 import type { FastifyInstance } from 'fastify'
-import { ChatMessage, JoinChat, LeaveChat, StopMessage } from '../../schemas/events.js'
+import {
+  Authenticate,
+  ChatMessage,
+  JoinChat,
+  LeaveChat,
+  StopMessage,
+} from '../../schemas/events.js'
+import { AppError } from '../../src/errors.js'
 
 /** What a socket may send: each is validated, run, and acknowledged by plugins/socket.ts. */
 export default async function events(fastify: FastifyInstance) {
-  const { audience, chats, generations, turns } = fastify
+  const { audience, chats, generations, hub, socketSessions, turns } = fastify
 
   fastify.onClientEvent({
     name: 'join-chat',
     payload: JoinChat,
+    bareField: 'chatId',
     handle: async ({ chatId, ...asked }, socket) => {
       await chats.find(socket.data.userId, chatId)
       await audience.listen(socket, chatId)
       const look = await generations.rejoining.look(socket.data.userId, chatId, asked)
+      if (hub.isGone(chatId)) {
+        audience.leave(socket, chatId)
+        throw new AppError('CHAT_NOT_FOUND')
+      }
       // In one turn: what is answered and what is heard from now on fit together.
       return () => {
         audience.join(socket, chatId)
@@ -23,6 +35,7 @@ export default async function events(fastify: FastifyInstance) {
   fastify.onClientEvent({
     name: 'leave-chat',
     payload: LeaveChat,
+    bareField: 'chatId',
     handle: async ({ chatId }, socket) => {
       await chats.find(socket.data.userId, chatId)
       audience.leave(socket, chatId)
@@ -47,6 +60,14 @@ export default async function events(fastify: FastifyInstance) {
     payload: StopMessage,
     handle: async ({ chatId, messageId }, socket) => ({
       message: await turns.stop(socket.data.userId, chatId, messageId),
+    }),
+  })
+
+  fastify.onClientEvent({
+    name: 'authenticate',
+    payload: Authenticate,
+    handle: async ({ token }, socket) => ({
+      expiresAt: (await socketSessions.renew(socket, token)).toISOString(),
     }),
   })
 }

@@ -1,21 +1,42 @@
-import type { LoginInput, RegisterInput, SignedIn, TokenPair, User } from '../../schemas/auth.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import type {
+  LoginInput,
+  RegisterInput,
+  SessionEnd,
+  SignedIn,
+  TokenPair,
+  User,
+} from '../../schemas/auth.js'
 import type { Cache } from '../cache/cache.js'
-import { sessionsChannel } from '../cache/keys.js'
+import { sessionEndKey, sessionsChannel } from '../cache/keys.js'
 import { AppError, invalid } from '../errors.js'
 import { newId } from '../ids.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import { loginKey } from '../stores/login-key.js'
 import type { SessionRow, Store, UserRow } from '../stores/store.js'
-import { createLiveSessions } from './live-sessions.js'
+import { LiveSessions } from './live-sessions.js'
 import { createLockout, type Log } from './lockout.js'
 import type { Passwords } from './passwords.js'
 import type { Access, Tokens } from './tokens.js'
 
 const sessionLifeMs = 30 * 86_400_000
-/** For so long a spent refresh token gives the same pair again: the answer may have been lost. */
+/** For so long a spent refresh token gives the newest pair: the answer may have been lost. */
 const graceMs = 10_000
 /** Emails that differ in these look alike. The schema lists those that any regular expression can name. */
 const invisible = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u
+/** The most rotations that are remembered for the grace. */
+const maxSpent = 100
+/** After how long the store is asked again whether sessions ended, in milliseconds. */
+const reviewRetryMs = 1000
+
+const sessionEnds: ReadonlySet<string> = new Set([
+  'LOGGED_OUT',
+  'TOKEN_REUSED',
+  'ACCOUNT_DELETED',
+] satisfies SessionEnd[])
+
+const isSessionEnd = (code: string | undefined): code is SessionEnd =>
+  code !== undefined && sessionEnds.has(code)
 
 interface SessionsOptions {
   store: Store
@@ -34,32 +55,102 @@ export type Sessions = Awaited<ReturnType<typeof createSessions>>
 /** Accounts and their sessions. Only the store decides whether a session is there. */
 export async function createSessions(options: SessionsOptions) {
   const { store, cache, tokens, passwords, maxLoginFailures, log, now = Date.now } = options
-  const live = createLiveSessions(store, now)
+  const live = new LiveSessions({ store, rememberMs: tokens.lifeMs, now })
   const lockout = createLockout(cache, maxLoginFailures, log)
   const registering = oneAtATime('TOO_BUSY')
-  const listeners = new Set<(sessionId: string) => void>()
+  const closed = new AbortController()
+  let isReviewing = false
+  let isReviewDue = false
 
-  const unsubscribe = await cache.subscribe(sessionsChannel, (sessionId) => {
-    live.forget(sessionId)
-    for (const listener of listeners) listener(sessionId)
+  const stopHearing = await cache.subscribe(sessionsChannel, (news) => {
+    const [sessionId = '', code] = news.split(' ')
+    live.end(sessionId, isSessionEnd(code) ? code : 'LOGGED_OUT')
   })
+  const stopReviewing = cache.onGap(reviewSoon)
 
   async function signIn(user: UserRow): Promise<SignedIn> {
     const rotatedAt = new Date(now())
     const expiresAt = new Date(now() + sessionLifeMs)
-    const session = { id: newId(), userId: user.id, generation: 0, rotatedAt, expiresAt }
+    const session: SessionRow = {
+      id: newId(),
+      userId: user.id,
+      generation: 0,
+      rotatedAt,
+      spentAt: [],
+      expiresAt,
+    }
     await store.createSession(session)
     // The account may have been deleted meanwhile, with the sessions that it had then.
     if (!(await store.findUser(user.id))) {
       await store.deleteSession(session.id)
       throw new AppError('BAD_CREDENTIALS')
     }
-    return { ...tokens.pair(session), user: presentUser(user) }
+    return { ...tokens.pair(session, now()), user: presentUser(user) }
   }
 
-  async function end(sessionId: string): Promise<void> {
-    await store.deleteSession(sessionId)
-    await cache.publish(sessionsChannel, sessionId)
+  /** Removes sessions from the store, then tells every server why they ended. */
+  async function end(code: SessionEnd, remove: () => Promise<string[]>): Promise<void> {
+    let ended: string[]
+    try {
+      ended = await remove()
+    } catch (error) {
+      // They may be removed nevertheless.
+      reviewSoon()
+      throw error
+    }
+    await Promise.all(ended.map((sessionId) => announce(sessionId, code)))
+  }
+
+  const endOne = (sessionId: string, code: SessionEnd) =>
+    end(code, async () => {
+      await store.deleteSession(sessionId)
+      return [sessionId]
+    })
+
+  /** Tells every server; those that cannot hear it now find it in the cache later. */
+  async function announce(sessionId: string, code: SessionEnd): Promise<void> {
+    live.end(sessionId, code)
+    await Promise.all([
+      cache.set(sessionEndKey(sessionId), code, tokens.lifeMs),
+      cache.publish(sessionsChannel, `${sessionId} ${code}`),
+    ])
+  }
+
+  /** The store does not have a session any more, of whose end this server has not heard. */
+  async function learnEnd(sessionId: string): Promise<void> {
+    const code = await cache.get(sessionEndKey(sessionId))
+    if (isSessionEnd(code)) live.end(sessionId, code)
+    else void announce(sessionId, 'LOGGED_OUT')
+  }
+
+  async function userOf(sessionId: string): Promise<string | undefined> {
+    const userId = await live.find(sessionId)
+    if (userId === undefined && live.isWatched(sessionId)) await learnEnd(sessionId)
+    return userId
+  }
+
+  /** Asks the store which of the watched sessions have ended: their news may have been missed. */
+  function reviewSoon(): void {
+    isReviewDue = true
+    if (!isReviewing) void reviewAll()
+  }
+
+  async function reviewAll(): Promise<void> {
+    isReviewing = true
+    let failed = false
+    while (isReviewDue && !closed.signal.aborted) {
+      isReviewDue = false
+      try {
+        await Promise.all((await live.findLost()).map(learnEnd))
+        failed = false
+      } catch (error) {
+        if (!failed) log.warn({ err: error }, 'could not look for ended sessions; retrying')
+        failed = true
+        isReviewDue = true
+        await delay(reviewRetryMs, undefined, { ref: false })
+      }
+    }
+    isReviewing = false
   }
 
   /** @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY. */
@@ -87,14 +178,17 @@ export async function createSessions(options: SessionsOptions) {
     if (generation === session.generation) {
       const rotatedAt = new Date(time)
       const expiresAt = new Date(time + sessionLifeMs)
-      if (await store.rotateSession(session.id, generation, rotatedAt, expiresAt)) {
-        return { ...session, generation: generation + 1, rotatedAt, expiresAt }
+      const inGrace = session.spentAt.filter((spent) => time - spent.getTime() <= graceMs)
+      const rotation = { rotatedAt, spentAt: [...inGrace, rotatedAt].slice(-maxSpent), expiresAt }
+      if (await store.rotateSession(session.id, generation, rotation)) {
+        return { ...session, generation: generation + 1, ...rotation }
       }
       const current = await store.findSession(session.id)
       return current && current.generation !== generation ? rotate(current, generation) : undefined
     }
-    const inGrace = time - session.rotatedAt.getTime() <= graceMs
-    return generation === session.generation - 1 && inGrace ? session : undefined
+    const spent = session.spentAt.at(generation - session.generation)
+    const isOlder = generation < session.generation
+    return isOlder && spent && time - spent.getTime() <= graceMs ? session : undefined
   }
 
   return {
@@ -150,20 +244,19 @@ export async function createSessions(options: SessionsOptions) {
       if (!session) throw new AppError('BAD_REFRESH_TOKEN')
       const rotated = await rotate(session, claim.generation)
       if (!rotated) {
-        await end(session.id)
+        const hasExpired = session.expiresAt.getTime() <= now()
+        await endOne(session.id, hasExpired ? 'LOGGED_OUT' : 'TOKEN_REUSED')
         throw new AppError('BAD_REFRESH_TOKEN')
       }
-      return tokens.pair(rotated)
+      return tokens.pair(rotated, now())
     },
 
     /** Ends a session: its tokens are refused, and every server hears of it. */
-    logout: end,
+    logout: (sessionId: string) => endOne(sessionId, 'LOGGED_OUT'),
 
     /** Ends every session of a user, as `logout` ends one. */
-    async logoutEverywhere(userId: string): Promise<void> {
-      const ended = await store.deleteSessionsOf(userId)
-      await Promise.all(ended.map((sessionId) => cache.publish(sessionsChannel, sessionId)))
-    },
+    logoutEverywhere: (userId: string, code: SessionEnd = 'LOGGED_OUT') =>
+      end(code, () => store.deleteSessionsOf(userId)),
 
     /**
      * Whom an access token speaks for.
@@ -171,10 +264,23 @@ export async function createSessions(options: SessionsOptions) {
      */
     async authenticate(token: string): Promise<Access> {
       const access = tokens.readAccess(token)
-      const userId = await live.find(access.sessionId)
+      const userId = await userOf(access.sessionId)
       if (userId !== access.userId) throw new AppError('UNAUTHORIZED')
       return access
     },
+
+    /**
+     * Sees that a session which was authenticated before is still there.
+     * @throws AppError as why it ended.
+     */
+    async assertLive(sessionId: string): Promise<void> {
+      if ((await userOf(sessionId)) === undefined) {
+        throw new AppError(live.endOf(sessionId) ?? 'LOGGED_OUT')
+      }
+    },
+
+    /** Why a session ended, as far as this server has heard. */
+    endOf: (sessionId: string) => live.endOf(sessionId),
 
     /** @throws AppError UNAUTHORIZED when the account is gone. */
     async profile(userId: string): Promise<User> {
@@ -184,17 +290,15 @@ export async function createSessions(options: SessionsOptions) {
     },
 
     /**
-     * Calls `listener` with the id of each session that ends before its time, on whichever server.
-     * @returns the way to stop hearing.
+     * Calls `onEnd` once the session ends, on whichever server; at once if it has.
+     * @returns the way to stop.
      */
-    onEnded(listener: (sessionId: string) => void): () => void {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
-    },
+    watch: (sessionId: string, onEnd: (code: SessionEnd) => void) => live.watch(sessionId, onEnd),
 
     async close(): Promise<void> {
-      await unsubscribe()
-      listeners.clear()
+      closed.abort()
+      stopReviewing()
+      await stopHearing()
     },
   }
 }
@@ -202,7 +306,12 @@ export async function createSessions(options: SessionsOptions) {
 function readLogin(email?: string, username?: string): { email: string } | { username: string } {
   if (email !== undefined && username === undefined) return { email }
   if (username !== undefined && email === undefined) return { username }
-  throw new AppError('VALIDATION_FAILED', { message: 'body must have one of email, username' })
+  throw new AppError('VALIDATION_FAILED', {
+    message:
+      email === undefined
+        ? 'email or username is missing'
+        : 'email and username are both there: send one of them',
+  })
 }
 
 function presentUser({ id, username, email, createdAt }: UserRow): User {

@@ -66,10 +66,17 @@ export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
   }
 
   return {
-    /** The pair that belongs to a session's generation. */
-    pair(session: Omit<SessionRow, 'expiresAt'>): TokenPair {
+    /** An access token's life, in milliseconds. */
+    lifeMs: lifeSeconds * 1000,
+
+    /**
+     * The pair that belongs to a session's generation.
+     * @param now in milliseconds since 1970.
+     */
+    pair(session: Omit<SessionRow, 'expiresAt' | 'spentAt'>, now = Date.now()): TokenPair {
       const { id, userId, generation, rotatedAt } = session
       const iat = Math.floor(rotatedAt.getTime() / 1000)
+      const exp = iat + lifeSeconds
       const jti = createHmac('sha256', jtiKey).update(`${id}|${generation}`).digest('base64url')
       const token = jwt.sign({
         iss: accessRules.issuer,
@@ -79,9 +86,10 @@ export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
         sid: id,
         jti,
         iat,
-        exp: iat + lifeSeconds,
+        exp,
       })
-      return { token, refreshToken: refreshToken(id, generation), expiresIn: lifeSeconds }
+      const expiresIn = Math.max(0, Math.ceil(exp - now / 1000))
+      return { token, refreshToken: refreshToken(id, generation), expiresIn }
     },
 
     /**

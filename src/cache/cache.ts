@@ -28,4 +28,9 @@ export interface Cache {
   publishLive(channel: string, message: string): Promise<void>
   /** `listener` must not throw. @returns the way to stop hearing. */
   subscribe(channel: string, listener: (message: string) => void): Promise<() => Promise<void>>
+  /**
+   * Calls `listener` when messages may have been missed: about once a second while none is heard,
+   * and once after. @returns the way to stop.
+   */
+  onGap(listener: () => void): () => void
 }

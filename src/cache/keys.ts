@@ -38,6 +38,9 @@ export const knownNetworkKey = (userId: string, network: string) => ({
   ttlMs: 30 * 24 * 60 * minute,
 })
 
+/** Why a session ended; lives as long as an access token of it may. */
+export const sessionEndKey = (sessionId: string) => `${prefix}:session-end:${sessionId}`
+
 /** News of sessions that ended, to close what they hold open. */
 export const sessionsChannel = `${prefix}:sessions-ended`
 

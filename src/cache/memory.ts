@@ -79,6 +79,9 @@ export function createMemoryCache(options: MemoryCacheOptions = {}): Cache {
     publish,
     publishLive: publish,
 
+    // Nothing is ever missed in one process.
+    onGap: () => () => {},
+
     async subscribe(channel, listener) {
       const listeners = channels.get(channel) ?? new Set()
       channels.set(channel, listeners.add(listener))

@@ -86,6 +86,10 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     // What Redis refused it would refuse again.
     return told !== undefined || !breaker.isAway
   })
+  const gapListeners = new Set<() => void>()
+  const tellGap = () => {
+    for (const listener of gapListeners) listener()
+  }
   const subscriptions = new Subscriptions({
     connect: options.connectSubscriber,
     onMessage: (channel, text) => {
@@ -95,10 +99,12 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       else void local.publish(channel, message).catch(options.onUnreadable)
     },
     onGap: (ms) => {
+      tellGap()
       // Whoever subscribed later than this server misses what it told, and the other way round.
       news.repeat(ms)
       void news.tell(missedNewsChannel, `${Math.ceil(ms)}`)
     },
+    onDeaf: tellGap,
   })
 
   return {
@@ -152,6 +158,11 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     async publishLive(channel, message) {
       await local.publish(channel, message)
       await news.tellLive(channel, message)
+    },
+
+    onGap(listener) {
+      gapListeners.add(listener)
+      return () => gapListeners.delete(listener)
     },
 
     async subscribe(channel, listener) {

@@ -7,6 +7,8 @@ interface SubscriptionsOptions {
   onMessage: (channel: string, message: string) => void
   /** Hears that for so many milliseconds, until now, messages may not have been heard. */
   onGap: (ms: number) => void
+  /** Hears, about once a second, that no message is heard now. */
+  onDeaf: () => void
 }
 
 /** What a subscription may cost a request. */
@@ -95,6 +97,7 @@ export class Subscriptions {
 
   #openLater(): void {
     if (this.#closed) return
+    this.options.onDeaf()
     this.#attempt += 1
     const ms = Math.min(this.#attempt * retryMs.step, retryMs.max)
     this.#retry = setTimeout(() => this.#open(), ms).unref()

@@ -1,3 +1,4 @@
+import type { SessionEnd } from '../../schemas/auth.js'
 import type { Sessions } from '../auth/sessions.js'
 import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
@@ -20,8 +21,8 @@ export class Accounts {
   ) {}
 
   /** Ends every session, closes their sockets, and stops what runs. */
-  async logoutEverywhere(userId: string): Promise<void> {
-    await this.sessions.logoutEverywhere(userId)
+  async logoutEverywhere(userId: string, code: SessionEnd = 'LOGGED_OUT'): Promise<void> {
+    await this.sessions.logoutEverywhere(userId, code)
     await this.generations.stopping.stopUser(userId)
   }
 
@@ -31,7 +32,7 @@ export class Accounts {
    */
   async delete(userId: string, password: string, network: string): Promise<void> {
     await this.sessions.confirm(userId, password, network)
-    await this.logoutEverywhere(userId)
+    await this.logoutEverywhere(userId, 'ACCOUNT_DELETED')
     try {
       await this.store.deleteUser(userId)
     } finally {

@@ -10,8 +10,6 @@ const userRoom = (userId: string) => `user:${userId}`
 
 /** How often slow sockets are looked at, in milliseconds. */
 const pumpEveryMs = 20
-/** How often sockets are looked through for expired tokens, in milliseconds. */
-const expiryEveryMs = 1000
 
 type Listening = Map<string, Promise<() => void>>
 
@@ -25,7 +23,6 @@ export class Audience implements HubListener {
   /** What each socket has this server listen to at others, with the ways to stop. */
   readonly #listening = new Map<string, Listening>()
   readonly #sender = new EventSender()
-  readonly #expiry = setInterval(() => this.#dismissExpired(), expiryEveryMs).unref()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
@@ -88,23 +85,6 @@ export class Audience implements HubListener {
     }
   }
 
-  /** Closes every socket of a session that ended. */
-  dismiss(sessionId: string): void {
-    this.#dismissWhere(({ data }) => data.sessionId === sessionId)
-  }
-
-  #dismissExpired(): void {
-    const now = Date.now()
-    this.#dismissWhere(({ data }) => data.expiresAt <= now)
-  }
-
-  /** All are looked at: so rare a thing is not worth a room or a timer for each. */
-  #dismissWhere(isOver: (socket: ChatSocket) => boolean): void {
-    for (const socket of this.io.sockets.sockets.values()) {
-      if (isOver(socket)) socket.disconnect(true)
-    }
-  }
-
   toChat<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
     for (const laggard of this.#laggards.values()) laggard.hear(chatId, event, payload)
     this.#tell(chatRoom(chatId), event, payload)
@@ -116,7 +96,17 @@ export class Audience implements HubListener {
     }
     this.#tell(userRoom(userId), event, payload)
     if (event === 'chat-deleted' && 'chatId' in payload) {
-      this.io.local.socketsLeave(chatRoom(payload.chatId))
+      this.#closeRoom(userId, payload.chatId)
+    }
+  }
+
+  /** A chat is gone: nobody is in its room any more, nor does this server listen for its sake. */
+  #closeRoom(userId: string, chatId: string): void {
+    const { adapter, sockets } = this.io.sockets
+    const ids = [...(adapter.rooms.get(userRoom(userId)) ?? []), ...this.#laggards.keys()]
+    for (const id of ids) {
+      const socket = sockets.get(id)
+      if (socket?.data.userId === userId) this.leave(socket, chatId)
     }
   }
 
@@ -154,7 +144,6 @@ export class Audience implements HubListener {
   }
 
   close(): void {
-    clearInterval(this.#expiry)
     clearInterval(this.#pump)
     this.#laggards.clear()
   }

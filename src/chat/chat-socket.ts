@@ -7,8 +7,9 @@ import type { ServerEvents } from '../../schemas/events.js'
 interface SocketData {
   userId: string
   sessionId: string
-  /** When its token expires, in milliseconds since 1970. */
+  /** When its token expires, and when it is told of that, in milliseconds since 1970. */
   expiresAt: number
+  warnAt: number
 }
 
 type Listeners = { [E in keyof ServerEvents]: (payload: ServerEvents[E]) => void }
@@ -35,6 +36,13 @@ interface Connection {
 }
 
 const connectionOf = (socket: ChatSocket) => socket.conn as unknown as Connection
+
+/** A connection of Engine.IO, which may bear a socket. */
+export type EngineConnection = ChatSocket['conn']
+
+/** How long a connection may take to read what it was sent before it closes, in milliseconds. */
+const closeGraceMs = 1000
+const closing = new WeakSet<EngineConnection>()
 
 const nothing = Object.freeze({})
 
@@ -81,9 +89,60 @@ export function backlogOf(socket: ChatSocket) {
  * connect again and rejoin.
  */
 export function cutOff(socket: ChatSocket): void {
-  const { transport } = connectionOf(socket)
+  terminate(socket.conn)
+}
+
+function terminate(connection: EngineConnection): void {
+  const { transport } = connection as unknown as Connection
   if (transport.socket?.terminate) transport.socket.terminate()
-  else socket.conn.close(true)
+  else connection.close(true)
+}
+
+/**
+ * Closes a connection once its client has read what it was sent, or after a second. The client's own
+ * `disconnect` reason is `transport close`, after which it connects again by itself.
+ */
+export function closeTransport(connection: EngineConnection): void {
+  if (closing.has(connection)) return
+  closing.add(connection)
+  const { transport } = connection as unknown as Connection
+  // Where no poll waits for an answer Engine.IO would wait half a minute for the next.
+  if (transport.name === 'polling' && !transport.writable) {
+    connection.once('drain', () => connection.close(true))
+  } else connection.close()
+  setTimeout(terminate, closeGraceMs, connection).unref()
+}
+
+/** How many namespaces a connection may ask for; there is one, so a client that asks for more errs. */
+const maxConnects = 10
+/** How a Socket.IO packet begins that asks for a namespace. */
+const connectPacket = '0'
+
+/**
+ * Lets a connection bear one socket, and closes those that bear none. Socket.io itself makes a socket
+ * for each CONNECT packet that comes before one of them is authenticated.
+ */
+export class OneSocketEach {
+  readonly #claimed = new WeakSet<EngineConnection>()
+
+  /** Counts what a new connection asks for. */
+  watch(connection: EngineConnection): void {
+    let connects = 0
+    connection.on('packet', ({ type, data }: { type: string; data?: unknown }) => {
+      if (type !== 'message' || typeof data !== 'string' || !data.startsWith(connectPacket)) return
+      connects += 1
+      if (connects > maxConnects) connection.close(true)
+      // Socket.io has refused a namespace that is not there; by then it has shown one that is.
+      else setImmediate(() => this.#claimed.has(connection) || closeTransport(connection))
+    })
+  }
+
+  /** @returns false when the connection has, or is about to have, a socket already. */
+  claim(connection: EngineConnection): boolean {
+    if (this.#claimed.has(connection)) return false
+    this.#claimed.add(connection)
+    return true
+  }
 }
 
 /**

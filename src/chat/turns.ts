@@ -15,10 +15,14 @@ export class Turns {
 
   /**
    * The turn once its reply has ended.
-   * @throws AppError with `replyId` when the reply failed or was interrupted.
+   * @param gone aborted when the client goes away, or, with an AppError, when its session ends.
+   * @throws AppError with `replyId` when the reply failed or was interrupted, or the session ended.
    */
-  async whole({ message, reply }: StoredTurn, signal: AbortSignal): Promise<Turn> {
-    const ended = await this.generations.rejoining.ended(reply, signal)
+  async whole({ message, reply }: StoredTurn, gone: AbortSignal): Promise<Turn> {
+    const ended = await Promise.race([
+      this.generations.rejoining.ended(reply, gone),
+      sessionEnd(gone, reply.id),
+    ])
     if (ended.status === 'error' || ended.status === 'interrupted') {
       const { code = 'INTERNAL', message: text } = ended.error ?? {}
       throw new AppError(isErrorCode(code) ? code : 'INTERNAL', {
@@ -46,4 +50,15 @@ export class Turns {
   async stop(userId: string, chatId: string, messageId: string): Promise<Message> {
     return presentMessage(await this.generations.stopping.stop(userId, chatId, messageId))
   }
+}
+
+/** Rejects when `gone` is aborted because the session has ended. */
+function sessionEnd(gone: AbortSignal, replyId: string): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const end = () => {
+      if (gone.reason instanceof AppError) reject(new AppError(gone.reason.code, { replyId }))
+    }
+    gone.addEventListener('abort', end)
+    if (gone.aborted) end()
+  })
 }

@@ -11,6 +11,7 @@ export type AccountStore = Pick<
   | 'createSession'
   | 'findSession'
   | 'rotateSession'
+  | 'findLiveSessions'
   | 'deleteSession'
   | 'deleteSessionsOf'
   | 'deleteExpiredSessions'

@@ -26,8 +26,12 @@ export interface SessionRow {
   /** How often its refresh token was rotated; the newest token bears this number. */
   generation: number
   rotatedAt: Date
+  /** When the refresh tokens before the newest were spent, as far as it still matters; the last one's last. */
+  spentAt: readonly Date[]
   expiresAt: Date
 }
+
+export type SessionRotation = Pick<SessionRow, 'rotatedAt' | 'spentAt' | 'expiresAt'>
 
 export interface ChatRow {
   id: string
@@ -190,7 +194,9 @@ export interface Store {
   createSession(session: SessionRow): Promise<void>
   findSession(id: string): Promise<SessionRow | undefined>
   /** Moves a session from `generation` to the next; false when it was not at `generation`. */
-  rotateSession(id: string, generation: number, rotatedAt: Date, expiresAt: Date): Promise<boolean>
+  rotateSession(id: string, generation: number, rotation: SessionRotation): Promise<boolean>
+  /** Which of these sessions are there and have not expired at `now`. */
+  findLiveSessions(ids: readonly string[], now: Date): Promise<string[]>
   /** Whether there was one. */
   deleteSession(id: string): Promise<boolean>
   /** @returns the ids of the user's sessions, which are gone. */

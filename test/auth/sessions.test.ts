@@ -51,6 +51,7 @@ async function setUp(t: Test) {
     sessions,
     store,
     logged,
+    cache,
     /** Another server; with a cache of its own the news between them are lost. */
     server,
     pass: (ms: number) => {
@@ -82,24 +83,55 @@ t.test('a spent token gives the same pair for 10 seconds, then ends the session'
   const first = await register()
   const second = await sessions.refresh(first.refreshToken)
   pass(10_000)
-  t.strictSame(await sessions.refresh(first.refreshToken), second)
+  const { token, refreshToken } = await sessions.refresh(first.refreshToken)
+  t.strictSame({ token, refreshToken }, { token: second.token, refreshToken: second.refreshToken })
   const { sessionId } = await sessions.authenticate(second.token)
   const ended: string[] = []
-  sessions.onEnded((id) => ended.push(id))
+  sessions.watch(sessionId, (code) => ended.push(code))
   pass(1)
   await t.rejects(sessions.refresh(first.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
-  t.strictSame(ended, [sessionId])
+  t.strictSame(ended, ['TOKEN_REUSED'])
   await t.rejects(sessions.authenticate(second.token), { code: 'UNAUTHORIZED' })
   await t.rejects(sessions.refresh(second.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
 })
 
-t.test('a token two generations old ends the session at once', async (t) => {
-  const { sessions, register } = await setUp(t)
+t.test('any token that was spent less than 10 seconds ago gives the newest pair', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
   const first = await register()
   const second = await sessions.refresh(first.refreshToken)
+  pass(500)
   const third = await sessions.refresh(second.refreshToken)
+  t.match(await sessions.refresh(first.refreshToken), { refreshToken: third.refreshToken })
+  t.match(await sessions.refresh(second.refreshToken), { refreshToken: third.refreshToken })
+  pass(500)
+  const fourth = await sessions.refresh(third.refreshToken)
+  for (const { refreshToken } of [first, second, third]) {
+    t.match(await sessions.refresh(refreshToken), { refreshToken: fourth.refreshToken })
+  }
+  t.match(await sessions.authenticate(fourth.token), { userId: String })
+})
+
+t.test('of several spent tokens the one spent longer ago ends the session', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  const first = await register()
+  const second = await sessions.refresh(first.refreshToken)
+  pass(9000)
+  const third = await sessions.refresh(second.refreshToken)
+  pass(1001)
+  t.match(await sessions.refresh(second.refreshToken), { refreshToken: third.refreshToken })
   await t.rejects(sessions.refresh(first.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
   await t.rejects(sessions.authenticate(third.token), { code: 'UNAUTHORIZED' })
+})
+
+t.test('a pair that is given again says how long its access token is still good', async (t) => {
+  const { sessions, register, pass } = await setUp(t)
+  const first = await register()
+  const second = await sessions.refresh(first.refreshToken)
+  t.equal(second.expiresIn, 3600)
+  pass(9000)
+  const again = await sessions.refresh(first.refreshToken)
+  t.equal(again.token, second.token)
+  t.equal(again.expiresIn, 3591)
 })
 
 t.test('a refresh token that was not made here ends nothing', async (t) => {
@@ -163,14 +195,87 @@ t.test('a logout is known at once here and on every server that hears of it', as
   const other = await server()
   const { sessionId } = await other.authenticate(token)
   const ended: string[] = []
-  const stop = other.onEnded((id) => ended.push(id))
+  other.watch(sessionId, (code) => ended.push(code))
+  const stop = other.watch(sessionId, () => t.fail('told after it stopped listening'))
+  stop()
+  await sessions.logout(sessionId)
   await sessions.logout(sessionId)
   await t.rejects(sessions.authenticate(token), { code: 'UNAUTHORIZED' })
   await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
-  t.strictSame(ended, [sessionId])
-  stop()
+  await t.rejects(other.assertLive(sessionId), { code: 'LOGGED_OUT', statusCode: 401 })
+  t.strictSame(ended, ['LOGGED_OUT'], 'told once')
+  other.watch(sessionId, (code) => ended.push(`late ${code}`))
+  t.strictSame(ended.slice(1), ['late LOGGED_OUT'], 'who comes later is told at once')
+})
+
+t.test('an end that is heard while the store is asked wins over its answer', async (t) => {
+  const { sessions, register, store } = await setUp(t)
+  const { token } = await register()
+  const { findSession } = store
+  let answer = () => {}
+  const held = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  store.findSession = async (id) => {
+    const found = await findSession(id)
+    await held
+    return found
+  }
+  const asked = sessions.authenticate(token)
+  const { sessionId } = tokens.readAccess(token)
   await sessions.logout(sessionId)
-  t.equal(ended.length, 1, 'who stopped listening hears no more')
+  answer()
+  await t.rejects(asked, { code: 'UNAUTHORIZED' })
+})
+
+t.test('an end whose news was missed is learnt from the store, with its reason', async (t) => {
+  const { sessions, register, server, cache, pass } = await setUp(t)
+  const { token } = await register()
+  let missed = () => {}
+  // What is published there is not heard, as over a broken connection; what is kept is read.
+  const deaf: Cache = {
+    ...cache,
+    subscribe: async () => async () => {},
+    onGap: (listener) => {
+      missed = listener
+      return () => {}
+    },
+  }
+  const other = await server({ cache: deaf })
+  const { sessionId } = await other.authenticate(token)
+  const ended = new Promise((resolve) => other.watch(sessionId, resolve))
+  await sessions.logoutEverywhere(tokens.readAccess(token).userId, 'ACCOUNT_DELETED')
+  missed()
+  t.equal(await ended, 'ACCOUNT_DELETED')
+  pass(1000)
+  await t.rejects(other.assertLive(sessionId), { code: 'ACCOUNT_DELETED' })
+})
+
+t.test('an end that nobody told of is told to all by the server that finds it', async (t) => {
+  const { sessions, register, server, store, pass } = await setUp(t)
+  const { token } = await register()
+  const other = await server()
+  const { sessionId } = await other.authenticate(token)
+  const ended = new Promise((resolve) => other.watch(sessionId, resolve))
+  sessions.watch(sessionId, () => {})
+  await store.deleteSession(sessionId)
+  pass(1000)
+  await t.rejects(sessions.assertLive(sessionId), { code: 'LOGGED_OUT' })
+  t.equal(await ended, 'LOGGED_OUT')
+})
+
+t.test('a logout of which the store never said whether it did it is looked for', async (t) => {
+  const { sessions, register, store } = await setUp(t)
+  const { token } = await register()
+  const { sessionId } = await sessions.authenticate(token)
+  const ended = new Promise((resolve) => sessions.watch(sessionId, resolve))
+  const { deleteSession } = store
+  store.deleteSession = async (id) => {
+    await deleteSession(id)
+    throw new Error('no answer')
+  }
+  await t.rejects(sessions.logout(sessionId), { message: 'no answer' })
+  t.equal(await ended, 'LOGGED_OUT')
 })
 
 t.test('a logout whose news were lost is known within a second', async (t) => {

@@ -20,6 +20,7 @@ export const aSession = (fields: Partial<SessionRow> = {}): SessionRow => ({
   userId: newId(),
   generation: 1,
   rotatedAt: new Date(1_000),
+  spentAt: [],
   expiresAt: new Date(Date.now() + 3_600_000),
   ...fields,
 })

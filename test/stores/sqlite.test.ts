@@ -118,6 +118,7 @@ t.test('a file of the first layouts is opened, with what it has', async (t) => {
     ALTER TABLE messages DROP COLUMN finish_reason;
     ALTER TABLE messages DROP COLUMN tokens;
     DROP INDEX sessions_by_user;
+    ALTER TABLE sessions DROP COLUMN spent_at;
     PRAGMA user_version = 1`)
   old.close()
 
@@ -254,7 +255,7 @@ t.test(
     const writes = () => [
       store.createUser(aUser()),
       store.createSession(aSession()),
-      store.rotateSession(session.id, session.generation, now, now),
+      store.rotateSession(session.id, session.generation, session),
       store.deleteSession(newId()),
       store.deleteSessionsOf(newId()),
       store.deleteExpiredSessions(new Date(0)),

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import { Closed, errors, Id } from '../../../schemas/common.js'
 import { Message, MessageInput, Turn } from '../../../schemas/messages.js'
 
@@ -54,7 +54,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
           'when the reply is done (201); with `Prefer: respond-async` at once (202); with `Accept: ' +
           'text/event-stream` and no JSON accepted, as server-sent events `message`, ' +
           '`message-start` and `message-chunk`, ended after the reply’s `message`. A client that ' +
-          'goes away stops nothing.',
+          'goes away stops nothing. When the session ends, whoever waits is answered 401, and a ' +
+          'stream ends with an event `error`; the reply goes on.',
         params: Closed({ chatId: Id }),
         headers: SendHeaders,
         body: MessageInput,
@@ -67,6 +68,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     },
     async (request, reply) => {
       const { session, params, body, headers } = request
+      const gone = reply.goneSignal()
       const turn = await chats.send({
         userId: session.userId,
         chatId: params.chatId,
@@ -75,13 +77,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       })
       reply.header('Location', `/api/ai/chats/${params.chatId}/messages/${turn.reply.id}/stream`)
       if (request.wantsEvents()) {
-        return answerWithEvents(reply, turns.follow(turn, reply.goneSignal()))
+        return reply.sendEvents(turns.follow(turn, gone), gone)
       }
       if (prefersAsync(request)) {
         reply.header('Preference-Applied', 'respond-async')
         return reply.code(202).send(turns.present(turn))
       }
-      return reply.code(201).send(await turns.whole(turn, reply.goneSignal()))
+      return reply.code(201).send(await turns.whole(turn, gone))
     },
   )
 
@@ -110,7 +112,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'Hear a reply',
         description:
           'Server-sent events from a position on: `message-start` (MessageStart), `message-chunk` ' +
-          '(MessageChunk), and in the end `message` (Message). One that has ended gives its rest.',
+          '(MessageChunk), and in the end `message` (Message). One that has ended gives its rest. When the session ' +
+          'ends, an event `error` with `{code, message, retryable}` is the last one.',
         produces: ['text/event-stream'],
         params: MessageParams,
         headers: ResumeHeaders,
@@ -121,28 +124,16 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     async ({ session, params, headers, query }, reply) => {
       const position = positionOf(params.messageId, headers['last-event-id']) ?? query
       const { chatId, messageId } = params
-      return answerWithEvents(
-        reply,
-        await generations.rejoining.follow(
-          session.userId,
-          chatId,
-          messageId,
-          position,
-          reply.goneSignal(),
-        ),
-      )
+      const { userId } = session
+      const { rejoining } = generations
+      const gone = reply.goneSignal()
+      const events = await rejoining.follow(userId, chatId, messageId, position, gone)
+      return reply.sendEvents(events, gone)
     },
   )
 }
 
 export default routes
-
-function answerWithEvents(
-  reply: FastifyReply,
-  events: Parameters<FastifyReply['sendEvents']>[0],
-): FastifyReply {
-  return reply.code(200).sendEvents(events)
-}
 
 /** RFC 7240: preferences are separated by commas, and may bear parameters. */
 function prefersAsync({ headers }: FastifyRequest): boolean {

@@ -16,8 +16,8 @@ function userOf({
   return { id: _id, ...user }
 }
 
-function sessionOf({ _id, ...session }: SessionDocument): SessionRow {
-  return { id: _id, ...session }
+function sessionOf({ _id, spentAt = [], ...session }: SessionDocument): SessionRow {
+  return { id: _id, ...session, spentAt }
 }
 
 /** Users and sessions. */
@@ -61,12 +61,20 @@ export function createAccounts(
       return session ? sessionOf(session) : undefined
     },
 
-    async rotateSession(id, generation, rotatedAt, expiresAt) {
+    async rotateSession(id, generation, rotation) {
       const { matchedCount } = await sessions.updateOne(
         { _id: id, generation },
-        { $set: { generation: generation + 1, rotatedAt, expiresAt } },
+        { $set: { generation: generation + 1, ...rotation } },
       )
       return matchedCount > 0
+    },
+
+    async findLiveSessions(ids, now) {
+      const found = sessions.find(
+        { _id: { $in: [...ids] }, expiresAt: { $gt: now } },
+        { projection: { _id: 1 } },
+      )
+      return (await found.toArray()).map(({ _id }) => _id)
     },
 
     async deleteSession(id) {

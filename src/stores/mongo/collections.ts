@@ -10,7 +10,9 @@ export type UserDocument = Document<UserRow> & {
   deleting?: true
 }
 
-export type SessionDocument = Document<SessionRow>
+/** Sessions from before `spentAt` was kept have none. */
+export type SessionDocument = Document<Omit<SessionRow, 'spentAt'>> &
+  Partial<Pick<SessionRow, 'spentAt'>>
 
 /** A chat that is being deleted has `deletedFrom` instead of `userId`, so that no query finds it. */
 export type ChatDocument = Document<Omit<ChatRow, 'userId'>> & {

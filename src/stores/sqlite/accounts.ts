@@ -18,6 +18,7 @@ type SessionCells = [
   generation: number,
   rotatedAt: number,
   expiresAt: number,
+  spentAt: number[],
 ]
 
 const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
@@ -27,6 +28,8 @@ const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
   passwordHash,
   createdAt: new Date(createdAt),
 })
+
+const timesOf = (dates: readonly Date[]) => JSON.stringify(dates.map((date) => date.getTime()))
 
 /** Users and sessions. */
 export function createAccounts(connection: Connection, commits: GroupCommit): AccountStore {
@@ -41,14 +44,20 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
   const userByEmail = connection.reader<UserCells>(`${selectUser} email_key = ?`)
 
   const insertSession = connection.writer(
-    `INSERT INTO sessions (id, user_id, generation, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?)`,
+    `INSERT INTO sessions (id, user_id, generation, rotated_at, expires_at, spent_at)
+     VALUES (?, ?, ?, ?, ?, ?)`,
   )
   const sessionById = connection.reader<SessionCells>(
-    `SELECT json_array(id, user_id, generation, rotated_at, expires_at) FROM sessions WHERE id = ?`,
+    `SELECT json_array(id, user_id, generation, rotated_at, expires_at, json(spent_at))
+     FROM sessions WHERE id = ?`,
   )
   const moveSession = connection.writer(
-    `UPDATE sessions SET generation = generation + 1, rotated_at = ?, expires_at = ?
+    `UPDATE sessions SET generation = generation + 1, rotated_at = ?, expires_at = ?, spent_at = ?
      WHERE id = ? AND generation = ?`,
+  )
+  const liveSessions = connection.reader<string[]>(
+    `SELECT json_group_array(id) FROM sessions
+     WHERE id IN (SELECT value FROM json_each(?)) AND expires_at > ?`,
   )
   const removeUser = connection.writer('DELETE FROM users WHERE id = ?')
   // Their messages go in the same statement, by their foreign key.
@@ -93,27 +102,32 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
       })
     },
 
-    async createSession({ id, userId, generation, rotatedAt, expiresAt }) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
+    async createSession({ id, userId, generation, rotatedAt, expiresAt, spentAt }) {
+      const times = [rotatedAt.getTime(), expiresAt.getTime(), timesOf(spentAt)] as const
       await commits.write(() => insertSession(id, userId, generation, ...times))
     },
 
     async findSession(sessionId) {
       const cells = sessionById(sessionId)
       if (!cells) return undefined
-      const [id, userId, generation, rotatedAt, expiresAt] = cells
+      const [id, userId, generation, rotatedAt, expiresAt, spentAt] = cells
       return {
         id,
         userId,
         generation,
         rotatedAt: new Date(rotatedAt),
         expiresAt: new Date(expiresAt),
+        spentAt: spentAt.map((time) => new Date(time)),
       }
     },
 
-    async rotateSession(id, generation, rotatedAt, expiresAt) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime()] as const
+    async rotateSession(id, generation, { rotatedAt, expiresAt, spentAt }) {
+      const times = [rotatedAt.getTime(), expiresAt.getTime(), timesOf(spentAt)] as const
       return commits.write(() => moveSession(...times, id, generation) > 0)
+    },
+
+    async findLiveSessions(ids, now) {
+      return liveSessions(JSON.stringify(ids), now.getTime()) ?? []
     },
 
     async deleteSession(id) {

@@ -94,6 +94,10 @@ const steps = [
   ALTER TABLE messages ADD COLUMN tokens TEXT;
   ALTER TABLE pieces ADD COLUMN tokens INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- Times, as JSON.
+  ALTER TABLE sessions ADD COLUMN spent_at TEXT NOT NULL DEFAULT '[]';
+  `,
 ] as const
 
 /**

@@ -77,13 +77,17 @@ export function accountContract(t: Test, { newChat, store }: Subject) {
       const session = aSession()
       await store().createSession(session)
       t.strictSame(await store().findSession(session.id), session)
-      const [rotatedAt, expiresAt] = [new Date(2_000), new Date(Date.now() + 7_200_000)]
-      t.equal(await store().rotateSession(session.id, 2, rotatedAt, expiresAt), false)
+      const rotation = {
+        rotatedAt: new Date(2_000),
+        spentAt: [new Date(1_500), new Date(2_000)],
+        expiresAt: new Date(Date.now() + 7_200_000),
+      }
+      t.equal(await store().rotateSession(session.id, 2, rotation), false)
       t.strictSame(await store().findSession(session.id), session)
-      t.equal(await store().rotateSession(session.id, 1, rotatedAt, expiresAt), true)
-      const rotated = { ...session, generation: 2, rotatedAt, expiresAt }
+      t.equal(await store().rotateSession(session.id, 1, rotation), true)
+      const rotated = { ...session, generation: 2, ...rotation }
       t.strictSame(await store().findSession(session.id), rotated)
-      t.equal(await store().rotateSession(newId(), 1, rotatedAt, expiresAt), false)
+      t.equal(await store().rotateSession(newId(), 1, rotation), false)
       t.equal(await store().deleteSession(session.id), true)
       t.equal(await store().deleteSession(session.id), false)
       t.equal(await store().findSession(session.id), undefined)
@@ -98,17 +102,26 @@ export function accountContract(t: Test, { newChat, store }: Subject) {
       t.strictSame(await store().deleteSessionsOf(userId), [])
       t.equal(await store().findSession(a.id), undefined)
       t.strictSame(await store().findSession(other.id), other)
-      t.equal(await store().rotateSession(b.id, 1, new Date(), b.expiresAt), false)
+      t.equal(await store().rotateSession(b.id, 1, b), false)
     })
 
     t.test('of 20 rotations at once, one wins', async (t) => {
       const session = aSession()
       await store().createSession(session)
-      const won = await Promise.all(
-        times(20, () => store().rotateSession(session.id, 1, new Date(), session.expiresAt)),
-      )
+      const won = await Promise.all(times(20, () => store().rotateSession(session.id, 1, session)))
       t.equal(won.filter(Boolean).length, 1)
       t.equal((await store().findSession(session.id))?.generation, 2)
+    })
+
+    t.test('that are there and have not expired are told apart from others', async (t) => {
+      const [a, b, gone] = [aSession(), aSession(), aSession()]
+      const now = new Date()
+      const expired = aSession({ expiresAt: now })
+      for (const session of [a, b, gone, expired]) await store().createSession(session)
+      await store().deleteSession(gone.id)
+      const ids = [a.id, newId(), gone.id, expired.id, b.id]
+      t.strictSame((await store().findLiveSessions(ids, now)).sort(), [a.id, b.id].sort())
+      t.strictSame(await store().findLiveSessions([], now), [])
     })
 
     t.test('that have expired are removed, others stay', async (t) => {
