@@ -31,7 +31,7 @@ export interface SessionRow {
   expiresAt: Date
 }
 
-export type SessionRotation = Pick<SessionRow, 'rotatedAt' | 'spentAt' | 'expiresAt'>
+type SessionRotation = Pick<SessionRow, 'rotatedAt' | 'spentAt' | 'expiresAt'>
 
 export interface ChatRow {
   id: string
