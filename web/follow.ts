@@ -13,14 +13,17 @@ export type FetchLike = (
   body: Bytes | null
 }>
 
-/** The server will not serve this stream: the token is bad, or there is no such reply. */
+/** The server will not serve this stream: the token is bad, the session ended, or there is no such reply. */
 export class StreamRefused extends Error {
   override readonly name = 'StreamRefused'
   readonly status: number
+  /** Why the server ended a stream that it had begun. */
+  readonly code: string | undefined
 
-  constructor(status: number) {
-    super(`The stream was refused with ${status}.`)
+  constructor(status: number, code?: string) {
+    super(`The stream was refused with ${code ?? status}.`)
     this.status = status
+    this.code = code
   }
 }
 
@@ -51,6 +54,7 @@ function watch(silent: () => void) {
 /**
  * Follows one reply over server-sent events until its final record, reconnecting from where it is.
  * @param url the reply's `…/messages/:messageId/stream`.
+ * @param token the access token, or what gives one that is good now: it is asked at each try.
  * @param onChange called after each event that changed the reply.
  * @throws StreamRefused on an answer that a retry would not change; the signal's reason; the last
  *   failure after nine tries in a row that brought nothing new.
@@ -58,12 +62,14 @@ function watch(silent: () => void) {
 export async function followReply(
   fetchLike: FetchLike,
   url: string,
-  token: string,
+  token: string | (() => Promise<string>),
   reply: ReplyText,
   signal: AbortSignal,
   onChange: (reply: ReplyText) => void = () => {},
 ): Promise<Message> {
   let failures = 0
+  /** The token that the last try was refused with. */
+  let refused: string | undefined
   for (;;) {
     signal.throwIfAborted()
     let waitMs = 0
@@ -71,17 +77,23 @@ export async function followReply(
     const attempt = new AbortController()
     const watched = watch(() => attempt.abort(new Error('The stream fell silent.')))
     try {
+      const bearer = typeof token === 'string' ? token : await token()
       const response = await fetchLike(url, {
-        headers: resumeHeaders(token, reply),
+        headers: resumeHeaders(bearer, reply),
         signal: AbortSignal.any([signal, attempt.signal]),
       })
       const { status, body } = response
       if (status !== 200 || !body) {
-        if (status < 500 && status !== 408 && status !== 429) throw new StreamRefused(status)
+        // A token may have expired on its way; another one is worth a try.
+        const mayRenew = status === 401 && typeof token !== 'string' && bearer !== refused
+        const isFinal = status < 500 && status !== 408 && status !== 429
+        if (isFinal && !mayRenew) throw new StreamRefused(status)
+        refused = bearer
         waitMs = retryAfterMs(response.headers.get('retry-after'))
         failure = new Error(`The stream answered ${status}.`)
       } else {
         for await (const { event, data } of readEvents(body, watched.heard)) {
+          if (event === 'error') throwUnlessRetryable(data)
           const before = reply.text.length + reply.thinking.length
           const right = take(reply, event, data)
           if (reply.text.length + reply.thinking.length > before) failures = 0
@@ -111,6 +123,12 @@ function resumeHeaders(token: string, reply: ReplyText): Record<string, string> 
     authorization: `Bearer ${token}`,
     ...(offset > 0 && { 'last-event-id': `${messageId}:${epoch}:${offset}` }),
   }
+}
+
+/** The server's last word on a stream, such as that the session has ended. */
+function throwUnlessRetryable(data: string): void {
+  const { code, retryable } = JSON.parse(data) as { code: string; retryable: boolean }
+  if (!retryable) throw new StreamRefused(401, code)
 }
 
 /** @returns false when the stream must be asked for again. */

@@ -1,3 +1,4 @@
+import type { SessionEnd } from '../schemas/auth.js'
 import type { ActiveReply } from '../schemas/events.js'
 import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
 import { backoffMs, pause } from './backoff.js'
@@ -11,7 +12,7 @@ export interface ChatSocket {
   timeout(ms: number): { emitWithAck(event: string, payload: object): Promise<unknown> }
 }
 
-/** An error that the server answered a join with, as its `error` says. */
+/** An error that the server answered a join with, as its `error` says, or why it closed the socket. */
 export interface JoinFault {
   code: string
   message: string
@@ -23,7 +24,7 @@ type JoinAnswer = { ok: true; active: ActiveReply[] } | { ok: false; error: Join
 export interface ChatStreamHooks {
   /** A reply's text, thinking or status changed. */
   onChange: (reply: ReplyText) => void
-  /** A join was refused for good: the chat is gone, or is not this user's. */
+  /** Nothing more will come: the chat is gone or not this user's, or the server closed the socket. */
   onError?: (error: JoinFault) => void
 }
 
@@ -50,11 +51,16 @@ export class ChatStream {
   readonly #joins = new Map<string, ReplyJoin>()
   readonly #room: Join = {}
   readonly #closed = new AbortController()
+  #sessionEnd: string | undefined
   readonly #listeners: Readonly<Record<string, (payload: unknown) => void>> = {
     connect: () => this.#rejoin(),
     'message-start': (payload) => this.#onStart(payload as MessageStart),
     'message-chunk': (payload) => this.#onChunk(payload as MessageChunk),
     message: (payload) => this.#onMessage(payload as Message),
+    'session-ended': (payload) => {
+      this.#sessionEnd = (payload as { code: SessionEnd }).code
+    },
+    disconnect: (reason) => this.#onDisconnect(reason),
   }
 
   constructor(socket: ChatSocket, chatId: string, hooks: ChatStreamHooks) {
@@ -76,6 +82,14 @@ export class ChatStream {
     for (const [event, listener] of Object.entries(this.#listeners)) {
       this.#socket.off(event, listener)
     }
+  }
+
+  /** After any other reason the socket connects again by itself, or its owner closed it. */
+  #onDisconnect(reason: unknown): void {
+    if (reason !== 'io server disconnect') return
+    const code = this.#sessionEnd ?? 'DISCONNECTED'
+    const message = 'The server has closed the socket for good.'
+    this.#hooks.onError?.({ code, message, retryable: false })
   }
 
   #onStart(start: MessageStart): void {

@@ -306,12 +306,8 @@ export async function createSessions(options: SessionsOptions) {
 function readLogin(email?: string, username?: string): { email: string } | { username: string } {
   if (email !== undefined && username === undefined) return { email }
   if (username !== undefined && email === undefined) return { username }
-  throw new AppError('VALIDATION_FAILED', {
-    message:
-      email === undefined
-        ? 'email or username is missing'
-        : 'email and username are both there: send one of them',
-  })
+  const message = email === undefined ? 'is missing' : 'are both there: send one of them'
+  throw invalid([{ field: 'email, username', message }])
 }
 
 function presentUser({ id, username, email, createdAt }: UserRow): User {

@@ -30,7 +30,9 @@ t.test('a stream of events that fails is cut, and the server lives', async (t) =
   const { url } = await startApp(t, {}, (app) => {
     app.after(() => {
       for (const [name, events] of Object.entries(streams)) {
-        app.get(`/${name}`, (_request, reply) => reply.sendEvents(events()))
+        app.get(`/${name}`, (_request, reply) =>
+          reply.sendEvents(events(), new AbortController().signal),
+        )
       }
       app.get('/bad-header', async (_request, reply) => reply.header('x-bad', 'a\nb').send({}))
     })

@@ -32,8 +32,10 @@ async function serve(t: { teardown(end: () => void): unknown }, ...handlers: Han
     requests,
     reply,
     abort,
-    follow: (onChange?: (reply: ReplyText) => void) =>
-      followReply(fetch, url, 'token', reply, abort.signal, onChange),
+    follow: (
+      onChange?: (reply: ReplyText) => void,
+      token: Parameters<typeof followReply>[2] = 'token',
+    ) => followReply(fetch, url, token, reply, abort.signal, onChange),
   }
 }
 
@@ -161,4 +163,34 @@ t.test('gives up after a bounded number of tries', async (t) => {
   const { requests, follow } = await serve(t, (_request, response) => response.writeHead(503).end())
   await t.rejects(follow(), /503/)
   t.equal(requests.length, 9)
+})
+
+t.test('a stream that the server ends with an error says why', async (t) => {
+  const { follow, requests } = await serve(t, (_request, response) => {
+    events(response, chunk(1, 0, 'Hel'))
+    const error = { code: 'LOGGED_OUT', message: '', retryable: false }
+    response.end(`event: error\ndata: ${JSON.stringify(error)}\n\n`)
+  })
+  await t.rejects(follow(), { name: 'StreamRefused', status: 401, code: 'LOGGED_OUT' })
+  t.equal(requests.length, 1)
+})
+
+t.test('a token that has expired is replaced by a fresh one, once', async (t) => {
+  const given: (string | undefined)[] = []
+  const { follow } = await serve(t, ({ headers }, response) => {
+    given.push(headers.authorization)
+    if (headers.authorization !== 'Bearer second') response.writeHead(401).end()
+    else {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.end(final('Hello'))
+    }
+  })
+  const tokens = ['first', 'second']
+  t.match(await follow(undefined, async () => tokens.shift() ?? ''), { content: 'Hello' })
+  t.same(given, ['Bearer first', 'Bearer second'])
+  await t.rejects(
+    follow(undefined, async () => 'stale'),
+    { name: 'StreamRefused', status: 401 },
+  )
+  t.equal(given.length, 4, 'the same token is tried no third time')
 })
