@@ -16,8 +16,10 @@ function createOllama(fastify: FastifyInstance, address: string) {
   const client = createOllamaClient({
     url: address,
     apiKey: config.OLLAMA_API_KEY,
+    keptConnections: config.OLLAMA_MAX_CONCURRENT,
     connectTimeoutMs: config.OLLAMA_CONNECT_TIMEOUT_MS,
     firstTokenTimeoutMs: config.OLLAMA_FIRST_TOKEN_TIMEOUT_MS,
+    loadTimeoutMs: config.OLLAMA_LOAD_TIMEOUT_MS,
     idleTimeoutMs: config.OLLAMA_IDLE_TIMEOUT_MS,
   })
   const catalogue = createModelCatalogue(client, { defaultModel: config.DEFAULT_MODEL })

@@ -57,7 +57,7 @@ const catalogue = {
   HEADERS_TOO_LARGE: [431, false, 'The headers are over the limit.'],
   INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],
   MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached.'],
-  MODEL_FAILED: [502, true, 'Ollama reported an error.'],
+  MODEL_FAILED: [502, true, 'Ollama reported an error: the server’s log has its text.'],
   MODEL_BAD_RESPONSE: [502, true, 'Ollama answered with what is not its protocol.'],
   MODEL_CUT: [502, true, 'Ollama ended the reply before it was done.'],
   REPLY_INTERRUPTED: [502, true, 'The reply was interrupted too often and ended with what it had.'],

@@ -27,7 +27,6 @@ export class Flusher {
   readonly #dirty = new Set<LiveReply>()
   /** The next turn; kept while one is under way. */
   #timer: NodeJS.Timeout | undefined
-  #polled: NodeJS.Immediate | undefined
   /** From one turn to the next, in milliseconds. */
   #turnMs = round.shortestMs
   /** What telling one reply takes, in milliseconds, as it was lately. */
@@ -45,7 +44,7 @@ export class Flusher {
       return
     }
     this.#dirty.add(reply)
-    this.#timer ??= setTimeout(this.#fetch, this.#turnMs)
+    this.#timer ??= setTimeout(this.#turn, this.#turnMs)
   }
 
   /** Announces a reply's pending text now. */
@@ -61,8 +60,8 @@ export class Flusher {
     this.#dirty.delete(reply)
   }
 
-  /** Begins a turn: what has come for those who are next is taken from the system. */
-  readonly #fetch = () => {
+  /** One turn: what has come of those who are next is read and announced. */
+  readonly #turn = () => {
     const beganAt = performance.now()
     if (this.#dirty.size === 0) {
       this.#timer = undefined
@@ -75,22 +74,15 @@ export class Flusher {
     for (const reply of this.#dirty) {
       if (next.push(reply) === perTurn) break
     }
-    for (const reply of next) reply.arriving?.fetch()
-    this.#polled = setImmediate(() => this.#read(next, beganAt))
-  }
-
-  /** Ends a turn: what was taken is read and announced. */
-  #read(replies: readonly LiveReply[], beganAt: number): void {
     if (this.leases.valid) {
-      const polledAt = performance.now()
-      for (const reply of replies) this.#readOne(reply)
-      const moreMs = (performance.now() - polledAt) / replies.length - this.#tellingMs
+      for (const reply of next) this.#readOne(reply)
+      const moreMs = (performance.now() - beganAt) / next.length - this.#tellingMs
       this.#tellingMs += moreMs * (moreMs < 0 ? newest.faster : newest.slower)
     }
     const tookMs = performance.now() - beganAt
     // A process that has too much to do has half its time for other things.
     const restMs = Math.max(this.#turnMs - tookMs, tookMs)
-    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#fetch, restMs) : undefined
+    this.#timer = this.#dirty.size > 0 ? setTimeout(this.#turn, restMs) : undefined
   }
 
   #readOne(reply: LiveReply): void {
@@ -98,12 +90,10 @@ export class Flusher {
     if (!this.#dirty.has(reply)) return
     reply.arriving?.read()
     this.announce(reply)
-    if (reply.arriving?.isHeld) this.#dirty.add(reply)
   }
 
   close(): void {
     clearTimeout(this.#timer)
-    clearImmediate(this.#polled)
     this.#dirty.clear()
   }
 }

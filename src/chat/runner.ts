@@ -229,9 +229,14 @@ export class Runner {
         this.#receive(reply, content, thinking)
       },
       reply.signal,
-      (arriving) => {
-        reply.arriving = arriving
-        this.parts.flusher.add(reply)
+      {
+        onArrival: (arriving) => {
+          reply.arriving = arriving
+          this.parts.flusher.add(reply)
+        },
+        // A model that is loaded with another window is loaded again.
+        loadsModel:
+          !model.isLoaded || window.contextLength !== (model.contextLength ?? window.contextLength),
       },
     )
     const usage = { ...sent, ...usageOf(result), ...clock.times() }

@@ -4,12 +4,14 @@ import { AppError } from '../errors.js'
 import { type ChatResult, parseChatLine } from './chat-lines.js'
 import { badResponse, connectionError, refusal } from './model-errors.js'
 import { createLineSplitter } from './ndjson.js'
-import type { Pace } from './paced-pool.js'
+import { ThinkTags } from './think-tags.js'
 
 export interface ChatTimeouts {
   connectTimeoutMs: number
-  /** From the request to its first line. */
+  /** To the first line of a model that is loaded, while Ollama serves no earlier call of it. */
   firstTokenTimeoutMs: number
+  /** The same of a model that Ollama has to load. */
+  loadTimeoutMs: number
   /** From one line to the next; bytes that end no line don't count. */
   idleTimeoutMs: number
 }
@@ -18,17 +20,10 @@ export interface ChatTimeouts {
 export type OnDelta = (content: string, thinking: string) => void
 /** What arrives of a reply after its first line. */
 export interface Arriving {
-  /**
-   * Takes what follows from the operating system, to be read in the next turn of the loop,
-   * unless there is something to read. Where nothing follows yet, the next packet wakes the loop.
-   */
-  fetch(): void
-  /** Tells as deltas what was taken. */
+  /** Tells as deltas what came. */
   read(): void
-  /** Whether what follows is taken only when it is fetched. */
-  readonly isHeld: boolean
 }
-/** Hears that something has arrived, to be fetched and read before long. */
+/** Hears that something has arrived, to be read before long. */
 export type OnArrival = (arriving: Arriving) => void
 
 type Phase = 'connecting' | 'waiting' | 'streaming'
@@ -39,7 +34,25 @@ interface Refused {
   bytes: number
 }
 
-/** More than this that was taken is read without being asked for, and what follows is taken at once. */
+/** What one call is about. */
+export interface CallParts {
+  timeouts: ChatTimeouts
+  onDelta: OnDelta
+  onArrival: OnArrival
+  signal: AbortSignal
+  /** Whether Ollama has to load the model first. */
+  loadsModel: boolean
+  /** Whether the reply goes on from a text that was begun. */
+  isBegun: boolean
+  /** Earlier calls of the same model: Ollama may serve them first. */
+  ahead: readonly ChatCall[]
+  /** Called when the connection can be used again. */
+  onFree: () => void
+  /** Closes the connection. */
+  disconnect: () => void
+}
+
+/** Above this many bytes that came, they are read without being asked for. */
 const maxUnreadBytes = 32 * 1024
 const errorBodyBytes = 64 * 1024
 const errorBodyMs = 5_000
@@ -50,15 +63,17 @@ const drainMs = 1_000
  * One streamed call of /api/chat, as undici's handler. It settles once; whatever fails closes the
  * connection and nothing is told after it.
  *
- * The first line is told as it arrives. What follows is left with the operating system until its
- * reader fetches it, and is then parsed when it reads: of many calls together, and several lines in
- * one read, that costs about half of what they cost as they come.
+ * The first line is told as it arrives. What follows is parsed when its reader reads: several lines
+ * together cost less than each as it comes.
  */
 export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
-  readonly #timeouts: ChatTimeouts
-  readonly #onDelta: OnDelta
-  readonly #onArrival: OnArrival
-  readonly #signal: AbortSignal
+  readonly #parts: CallParts
+  readonly #tags: ThinkTags
+  /** Those of the calls ahead that may still be served first. */
+  #ahead: readonly ChatCall[]
+  /** Whether Ollama loads the model first, for this call or for one ahead. */
+  readonly #loads: boolean
+  #servedAt = Number.NEGATIVE_INFINITY
   /** Resolves when the reply is done; rejects with AppError, or with the signal's reason. */
   readonly outcome: Promise<ChatResult>
   readonly #lines = createLineSplitter((line) => this.#takeLine(line))
@@ -67,8 +82,6 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   readonly #startedAt = performance.now()
   #resolve: (result: ChatResult) => void = () => {}
   #reject: (reason: unknown) => void = () => {}
-  #pace: Pace | undefined
-  #controller: Dispatcher.DispatchController | undefined
   #phase: Phase = 'connecting'
   #settled = false
   #deadline = 0
@@ -79,29 +92,38 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   #refused: Refused | undefined
   #calledTools = false
 
-  constructor(timeouts: ChatTimeouts, onDelta: OnDelta, onArrival: OnArrival, signal: AbortSignal) {
-    this.#timeouts = timeouts
-    this.#onDelta = onDelta
-    this.#onArrival = onArrival
-    this.#signal = signal
+  constructor(parts: CallParts) {
+    this.#parts = parts
+    this.#ahead = parts.ahead
+    this.#loads = parts.loadsModel || parts.ahead.some((call) => call.isLoading)
+    this.#tags = new ThinkTags(parts.isBegun)
     this.outcome = new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
     })
-    signal.addEventListener('abort', this.#onAbort, { once: true })
-    this.#expectWithin(timeouts.connectTimeoutMs, this.#startedAt)
+    parts.signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#expectWithin(parts.timeouts.connectTimeoutMs, this.#startedAt)
   }
 
-  onPace(pace: Pace) {
-    this.#pace = pace
+  /** When Ollama last served this call, or was relieved of it. */
+  get servedAt(): number {
+    return this.#servedAt
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController) {
-    this.#controller = controller
-    // Given up while it was connecting: there was no connection to close then.
-    if (this.#settled) return this.#disconnect()
+  /** Whether the model may still have to be loaded. */
+  get isLoading(): boolean {
+    return this.#loads && this.#phase !== 'streaming' && !this.#settled
+  }
+
+  get #firstTokenMs(): number {
+    const { firstTokenTimeoutMs, loadTimeoutMs } = this.#parts.timeouts
+    return this.#loads ? Math.max(loadTimeoutMs, firstTokenTimeoutMs) : firstTokenTimeoutMs
+  }
+
+  onRequestStart() {
+    if (this.#settled) return
     this.#phase = 'waiting'
-    this.#expectWithin(this.#timeouts.firstTokenTimeoutMs, this.#startedAt)
+    this.#expectWithin(this.#firstTokenMs, this.#startedAt)
   }
 
   onResponseStart(
@@ -112,15 +134,16 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (status < 200 || this.#settled) return
     if (status >= 400) {
       this.#refused = { status, body: [], bytes: 0 }
-      this.#expectWithin(Math.min(errorBodyMs, this.#timeouts.idleTimeoutMs))
+      this.#expectWithin(Math.min(errorBodyMs, this.#parts.timeouts.idleTimeoutMs))
       return
     }
     if (status !== 200) return this.#fail(badResponse(`HTTP ${status}`))
     const encoding = headers['content-encoding'] ?? 'identity'
-    if (encoding !== 'identity') return this.#fail(badResponse(`${encoding} encoding`))
+    if (encoding !== 'identity')
+      return this.#fail(badResponse('text in another encoding', encoding))
     const type = headers['content-type'] ?? 'application/x-ndjson'
     if (!/json/i.test(type)) {
-      return this.#fail(badResponse(`content of type ${type.slice(0, 100)}`))
+      return this.#fail(badResponse('content that is not JSON', type))
     }
     this.#answered = true
   }
@@ -130,22 +153,8 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (this.#refused) return this.#takeErrorBody(this.#refused, chunk)
     this.#unreadBytes += chunk.length
     const count = this.#unread.push(chunk)
-    if (this.#phase === 'waiting') {
-      this.read()
-    } else if (this.#unreadBytes > maxUnreadBytes) {
-      this.read()
-      this.#pace?.next()
-    } else if (count === 1) this.#tellArrival()
-  }
-
-  readonly #tellArrival = () => this.#onArrival(this)
-
-  fetch() {
-    if (this.#unread.length === 0) this.#pace?.fetch()
-  }
-
-  get isHeld() {
-    return this.#pace?.isWaiting ?? false
+    if (this.#phase === 'waiting' || this.#unreadBytes > maxUnreadBytes) this.read()
+    else if (count === 1) this.#parts.onArrival(this)
   }
 
   read() {
@@ -162,7 +171,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   onResponseEnd() {
     this.read()
     this.#disarm()
-    if (this.#settled) return
+    if (this.#settled) return this.#parts.onFree()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
     const begun = this.#phase === 'streaming'
     try {
@@ -177,6 +186,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   onResponseError(_controller: Dispatcher.DispatchController, error: Error) {
     this.read()
     this.#disarm()
+    this.#parts.disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
     this.#fail(connectionError(error, this.#answered))
   }
@@ -185,16 +195,23 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (this.#settled) return
     const { content, thinking, calledTools, result } = parseChatLine(line)
     this.#calledTools ||= calledTools
+    const { idleTimeoutMs } = this.#parts.timeouts
+    this.#servedAt = performance.now()
     if (this.#phase === 'waiting') {
       this.#phase = 'streaming'
-      this.#pace?.hold(this.#tellArrival)
-      this.#expectWithin(this.#timeouts.idleTimeoutMs)
+      this.#ahead = []
+      this.#expectWithin(idleTimeoutMs)
     } else {
       // The timer is left alone: when it fires it looks at the deadline.
-      this.#deadline = performance.now() + this.#timeouts.idleTimeoutMs
+      this.#deadline = this.#servedAt + idleTimeoutMs
     }
-    if (content !== '' || thinking !== '') this.#onDelta(content, thinking)
+    const parted = this.#tags.part(content)
+    this.#tell(parted.content, thinking + parted.thinking)
     if (result) this.#finish(this.#calledTools ? { ...result, calledTools: true } : result)
+  }
+
+  #tell(content: string, thinking: string) {
+    if (content !== '' || thinking !== '') this.#parts.onDelta(content, thinking)
   }
 
   #takeErrorBody(refused: Refused, chunk: Buffer) {
@@ -209,6 +226,8 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
 
   /** The rest of the body is waited for a moment, so that the connection can be used again. */
   #finish(result: ChatResult) {
+    const { content, thinking } = this.#tags.end()
+    this.#tell(content, thinking)
     if (!this.#settle()) return
     this.#resolve(result)
     this.#expectWithin(drainMs)
@@ -216,27 +235,26 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
 
   #fail(error: unknown) {
     if (!this.#settle()) return
+    // After its end the next one has Ollama's time, unless Ollama gave this one none.
+    if (!isTimeout(error)) this.#servedAt = performance.now()
     this.#reject(error)
-    this.#disconnect()
+    this.#parts.disconnect()
   }
 
   #onAbort = () => {
     if (!this.#settle()) return
-    this.#reject(this.#signal.reason)
-    this.#disconnect()
+    this.#servedAt = performance.now()
+    this.#reject(this.#parts.signal.reason)
+    this.#parts.disconnect()
   }
 
   #settle(): boolean {
     if (this.#settled) return false
     this.#settled = true
-    this.#pace?.release()
+    this.#ahead = []
     this.#disarm()
-    this.#signal.removeEventListener('abort', this.#onAbort)
+    this.#parts.signal.removeEventListener('abort', this.#onAbort)
     return true
-  }
-
-  #disconnect() {
-    this.#controller?.abort(new Error('The call of Ollama was given up'))
   }
 
   #expectWithin(ms: number, since = performance.now()) {
@@ -257,15 +275,36 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   #onTimer = () => {
     if (performance.now() < this.#deadline) return this.#arm()
     // The process itself may have been stopped: what came meanwhile is read first.
-    this.#pace?.next()
     this.#lastLook = setImmediate(this.#onDeadline)
   }
 
   #onDeadline = () => {
     this.read()
+    if (this.#phase === 'waiting' && !this.#settled) {
+      // Ollama may have served an earlier call all the time: silence counts since then.
+      const servedAt = Math.max(this.#startedAt, ...this.#ahead.map((call) => call.servedAt))
+      this.#deadline = Math.max(this.#deadline, servedAt + this.#firstTokenMs)
+    }
     if (performance.now() < this.#deadline) return this.#arm()
-    if (this.#settled) return this.#disconnect()
+    if (this.#settled) return this.#parts.disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
-    this.#fail(new AppError(this.#phase === 'connecting' ? 'MODEL_UNREACHABLE' : 'MODEL_TIMEOUT'))
+    this.#fail(this.#timeout())
+  }
+
+  /** Names the setting whose time is over. */
+  #timeout(): AppError {
+    const { connectTimeoutMs, idleTimeoutMs } = this.#parts.timeouts
+    if (this.#phase === 'connecting') {
+      const message = `Ollama took no connection within ${connectTimeoutMs} ms (OLLAMA_CONNECT_TIMEOUT_MS).`
+      return new AppError('MODEL_UNREACHABLE', { message })
+    }
+    const setting = this.#loads ? 'OLLAMA_LOAD_TIMEOUT_MS' : 'OLLAMA_FIRST_TOKEN_TIMEOUT_MS'
+    const message =
+      this.#phase === 'waiting'
+        ? `Ollama sent nothing within ${this.#firstTokenMs} ms (${setting}).`
+        : `Ollama was silent for ${idleTimeoutMs} ms in mid-reply (OLLAMA_IDLE_TIMEOUT_MS).`
+    return new AppError('MODEL_TIMEOUT', { message })
   }
 }
+
+const isTimeout = (error: unknown) => error instanceof AppError && error.code === 'MODEL_TIMEOUT'

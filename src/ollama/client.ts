@@ -1,4 +1,4 @@
-import type { Dispatcher } from 'undici'
+import { Client, type Dispatcher } from 'undici'
 import { AppError } from '../errors.js'
 import {
   type Arriving,
@@ -8,6 +8,7 @@ import {
   type OnDelta,
 } from './chat-call.js'
 import type { ChatResult } from './chat-lines.js'
+import { Connections } from './connections.js'
 import {
   type ListedModel,
   type LoadedModels,
@@ -17,7 +18,6 @@ import {
   parseTags,
 } from './model-answers.js'
 import { badResponse, connectionError, isRecord, refusal } from './model-errors.js'
-import { createPacedPool, type PacedRequest } from './paced-pool.js'
 
 export type { Arriving, ChatResult }
 
@@ -32,8 +32,9 @@ export interface ChatRequest {
 export interface OllamaClient {
   /**
    * Streams one reply. `onDelta` is called once for each line that has text and never after this
-   * settles; what it throws ends the call. Lines after the first are told when they are read, by
-   * what `onArrival` is given; left out, as they arrive.
+   * settles; what it throws ends the call. What a model thinks in tags of its content is told as
+   * thinking. Lines after the first are told when they are read, by what `onArrival` is given; left
+   * out, as they arrive.
    * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
    * MODEL_TIMEOUT, MODEL_CUT, MODEL_BAD_RESPONSE, SHUTTING_DOWN. The connection is closed by then.
    */
@@ -41,7 +42,7 @@ export interface OllamaClient {
     request: ChatRequest,
     onDelta: OnDelta,
     signal: AbortSignal,
-    onArrival?: OnArrival,
+    how?: { onArrival?: OnArrival; loadsModel?: boolean },
   ): Promise<ChatResult>
   /** The models that are there. @throws as `chat` does. */
   list(signal?: AbortSignal): Promise<ListedModel[]>
@@ -58,25 +59,35 @@ export interface OllamaClient {
 const answerBytes = 8 * 1024 * 1024
 const longestAnswerMs = 10_000
 
-/** @param options `url`: where Ollama is; it may hold a path before `/api` and credentials.
- *   `apiKey`: a bearer for it, in place of these. */
+interface ClientOptions extends ChatTimeouts {
+  /** Where Ollama is; it may hold a path before `/api`, and credentials. */
+  url: string
+  /** A bearer for it, in place of credentials in the URL. */
+  apiKey?: string | undefined
+  /** How many connections are kept while nothing is asked. */
+  keptConnections?: number
+}
+
 export function createOllamaClient({
   url,
   apiKey,
+  keptConnections = 4,
   ...timeouts
-}: ChatTimeouts & { url: string; apiKey?: string | undefined }): OllamaClient {
+}: ClientOptions): OllamaClient {
   const { origin, pathname, username, password } = new URL(url)
   const base = pathname.replace(/\/+(api\/*)?$/, '')
   const answerMs = Math.min(timeouts.firstTokenTimeoutMs, longestAnswerMs)
   // As many connections as calls: the queue before this client is what bounds them. Its own time
   // limits take the place of undici's.
-  const pool = createPacedPool(origin, {
-    connections: null,
+  const options = {
     connectTimeout: timeouts.connectTimeoutMs,
     headersTimeout: 0,
     bodyTimeout: 0,
     keepAliveTimeout: 30_000,
-  })
+  }
+  const connections = new Connections(() => new Client(origin, options), keptConnections)
+  /** The calls that have not ended, by their model, in the order in which they were sent. */
+  const running = new Map<string, Set<ChatCall>>()
 
   const headers: Record<string, string> = {
     'accept-encoding': 'identity',
@@ -90,16 +101,20 @@ export function createOllamaClient({
 
   async function ask(path: string, body?: object, signal?: AbortSignal) {
     const timeout = AbortSignal.timeout(answerMs)
+    const connection = connections.take()
     try {
-      const response = await pool.request({
+      const response = await connection.request({
         method: body ? 'POST' : 'GET',
         path: base + path,
         headers,
         body: body && JSON.stringify(body),
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       })
-      return parseAnswer(path, response, await readBounded(path, response.body))
+      const answer = parseAnswer(path, response, await readBounded(path, response.body))
+      connections.giveBack(connection)
+      return answer
     } catch (cause) {
+      connections.end(connection)
       signal?.throwIfAborted()
       if (timeout.aborted) throw new AppError('MODEL_TIMEOUT', { cause })
       throw connectionError(cause, false)
@@ -107,27 +122,32 @@ export function createOllamaClient({
   }
 
   return {
-    async chat(
-      request,
-      onDelta,
-      signal,
-      onArrival = (arriving) => {
-        arriving.read()
-        setImmediate(() => arriving.fetch())
-      },
-    ) {
+    async chat(request, onDelta, signal, how = {}) {
       signal.throwIfAborted()
-      const call = new ChatCall(timeouts, onDelta, onArrival, signal)
+      const { onArrival = (arriving) => arriving.read(), loadsModel = false } = how
+      const connection = connections.take()
+      const calls = running.get(request.model) ?? new Set()
+      running.set(request.model, calls)
+      const call = new ChatCall({
+        timeouts,
+        onDelta,
+        onArrival,
+        signal,
+        loadsModel,
+        isBegun: request.messages.at(-1)?.role === 'assistant',
+        ahead: [...calls],
+        onFree: () => connections.giveBack(connection),
+        disconnect: () => connections.end(connection),
+      })
+      calls.add(call)
       const body = JSON.stringify({ stream: true, ...request })
-      const post: PacedRequest = {
-        method: 'POST',
-        path: `${base}/api/chat`,
-        headers,
-        body,
-        onPace: (pace) => call.onPace(pace),
+      connection.dispatch({ method: 'POST', path: `${base}/api/chat`, headers, body }, call)
+      try {
+        return await call.outcome
+      } finally {
+        calls.delete(call)
+        if (calls.size === 0) running.delete(request.model)
       }
-      pool.dispatch(post, call)
-      return call.outcome
     },
 
     async list(signal) {
@@ -154,7 +174,7 @@ export function createOllamaClient({
     },
 
     async close() {
-      await pool.destroy(new AppError('SHUTTING_DOWN'))
+      await connections.close()
     },
   }
 }
@@ -185,7 +205,7 @@ function parseAnswer(path: string, response: Dispatcher.ResponseData, body: Buff
   if (statusCode >= 400) throw refusal(statusCode, body)
   if (statusCode !== 200) throw badResponse(`${path} with HTTP ${statusCode}`)
   const encoding = headers['content-encoding'] ?? 'identity'
-  if (encoding !== 'identity') throw badResponse(`${path} in ${encoding} encoding`)
+  if (encoding !== 'identity') throw badResponse(`${path} in another encoding`, String(encoding))
   let answer: unknown
   try {
     answer = JSON.parse(body.toString())

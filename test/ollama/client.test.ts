@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
-import { createServer as createTlsServer } from 'node:tls'
 import t, { type Test } from 'tap'
 import { AppError } from '../../src/errors.js'
 import { type Arriving, createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
+import { eventually } from '../services/eventually.js'
 import {
   byteEvery,
   faults,
@@ -18,11 +18,19 @@ import {
   standInThinking,
   startStandIn,
 } from '../services/ollama-stand-in.js'
-import { selfSigned } from '../services/self-signed.js'
 
-const limits = { connectTimeoutMs: 2_000, firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 }
+const limits = {
+  connectTimeoutMs: 2_000,
+  firstTokenTimeoutMs: 10_000,
+  loadTimeoutMs: 10_000,
+  idleTimeoutMs: 10_000,
+}
 
-async function start(t: Test, options?: StandInOptions, overrides: Partial<typeof limits> = {}) {
+async function start(
+  t: Test,
+  options?: StandInOptions,
+  overrides: Partial<Parameters<typeof createOllamaClient>[0]> = {},
+) {
   const standIn = await startStandIn(options)
   const client = createOllamaClient({ url: standIn.url, ...limits, ...overrides })
   t.teardown(async () => {
@@ -137,8 +145,8 @@ t.test('options and think are handed on, and a begun answer is gone on from', as
 })
 
 const failures: [fault: keyof typeof faults, code: string, message: RegExp, told: string][] = [
-  ['notFound', 'MODEL_NOT_FOUND', /"nope" not found/, ''],
-  ['serverError', 'MODEL_FAILED', /runner process has terminated/, ''],
+  ['notFound', 'MODEL_NOT_FOUND', /does not list that model/, ''],
+  ['serverError', 'MODEL_FAILED', /process at Ollama ended/, ''],
   ['cutBeforeHeaders', 'MODEL_UNREACHABLE', /./, ''],
   ['cut', 'MODEL_CUT', /./, 'first'],
   ['cutInLine', 'MODEL_CUT', /./, 'first'],
@@ -147,13 +155,13 @@ const failures: [fault: keyof typeof faults, code: string, message: RegExp, told
   ['badShape', 'MODEL_BAD_RESPONSE', /without a message/, 'first'],
   ['badUtf8', 'MODEL_BAD_RESPONSE', /UTF-8/, 'first'],
   ['loneSurrogate', 'MODEL_BAD_RESPONSE', /surrogate/, 'first'],
-  ['html', 'MODEL_BAD_RESPONSE', /text\/html/, ''],
+  ['html', 'MODEL_BAD_RESPONSE', /content that is not JSON/, ''],
   ['htmlAsJson', 'MODEL_BAD_RESPONSE', /not JSON/, ''],
   ['redirect', 'MODEL_BAD_RESPONSE', /HTTP 302/, ''],
-  ['errorLine', 'MODEL_FAILED', /out of memory/, 'first'],
-  ['errorLineAndEnd', 'MODEL_FAILED', /out of memory/, 'first'],
+  ['errorLine', 'MODEL_FAILED', /too little memory/, 'first'],
+  ['errorLineAndEnd', 'MODEL_FAILED', /too little memory/, 'first'],
   ['longLine', 'MODEL_BAD_RESPONSE', /1048576 bytes/, 'first'],
-  ['gzip', 'MODEL_BAD_RESPONSE', /gzip/, ''],
+  ['gzip', 'MODEL_BAD_RESPONSE', /another encoding/, ''],
 ]
 /** Answers that ended as HTTP means it leave a good connection behind. */
 const ended = ['notFound', 'serverError', 'cutCleanly']
@@ -242,12 +250,45 @@ t.test('an error body that hangs or has no end is given up', async (t) => {
   await (await standIn.chatCall(2)).whenClosed
 })
 
-t.test('Ollama’s own words are kept to 300 characters of one line', async (t) => {
-  const reason = `bad\u0000\nnews ${'😀'.repeat(400)}`
-  const { client } = await start(t, { script: () => [{ line: { error: reason } }] })
-  const error = await chat(t, client, '').outcome.catch((error: AppError) => error)
-  t.match(error, { code: 'MODEL_FAILED', message: /: bad news 😀+…$/u })
-  t.ok(error instanceof AppError && error.message.length < 340)
+t.test('what Ollama says of an error is for the log: a client gets words of our own', async (t) => {
+  const { standIn, client } = await start(t)
+  const known: [reason: string, code: string, message: RegExp][] = [
+    ['"x" does not support thinking', 'MODEL_CANNOT', /cannot think/],
+    ['x does not support tools', 'MODEL_CANNOT', /does not support what/],
+    [
+      'model requires more system memory (5.6 GiB) than is available (3.2 GiB)',
+      'MODEL_FAILED',
+      /too little memory/,
+    ],
+    ['cudaMalloc failed: out of memory', 'MODEL_FAILED', /too little memory/],
+    ['llama runner process no longer running: 137', 'MODEL_FAILED', /process at Ollama ended/],
+    ['timed out waiting for llama runner to start', 'MODEL_FAILED', /too long to load/],
+    ['server busy, please try again. maximum pending requests exceeded', 'MODEL_FAILED', /waiting/],
+    ['input length exceeds maximum context length', 'MODEL_FAILED', /does not fit/],
+    [
+      'open /root/.ollama/id: key=sk-canary at 10.0.0.7',
+      'MODEL_FAILED',
+      /^Ollama reported an error/,
+    ],
+    [`bad\u0000\nnews ${'😀'.repeat(400)}`, 'MODEL_FAILED', /^Ollama reported an error/],
+  ]
+  for (const [reason, code, message] of known) {
+    const answers: Script[] = [
+      () => [{ line: { error: reason } }],
+      () => [{ content: 'first' }, { line: { error: reason } }],
+      () => [{ status: 500 }, { raw: JSON.stringify({ error: reason }) }, { end: true }],
+    ]
+    for (const script of answers) {
+      standIn.setScript(script)
+      const error = await chat(t, client, '').outcome.catch((error: unknown) => error)
+      if (!(error instanceof AppError)) return t.fail('an AppError was expected')
+      t.match(error, { code, message })
+      t.notMatch(error.message, /canary|\/root|10\.0|GiB|news/)
+      t.ok(error.cause instanceof Error && error.cause.message.endsWith(reason), 'the log has it')
+    }
+  }
+  standIn.setScript(() => [{ status: 401 }, { raw: 'no key' }, { end: true }])
+  await t.rejects(chat(t, client, '').outcome, { message: /OLLAMA_API_KEY/ })
 })
 
 t.test('nothing that listens is MODEL_UNREACHABLE, and later it is there', async (t) => {
@@ -342,230 +383,52 @@ t.test(
     })
     const told: string[] = []
     let arriving: Arriving | undefined
-    let flows = false
     const arrived = deferred()
     const outcome = client.chat(
       { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
       (content) => told.push(content),
       new AbortController().signal,
-      (more) => {
-        arriving = more
-        arrived.resolve()
-        if (!flows) return
-        // A turn later, as the end may come with the last of it.
-        setImmediate(() => {
-          more.read()
-          more.fetch()
-        })
+      {
+        onArrival: (more) => {
+          arriving = more
+          arrived.resolve()
+        },
       },
     )
     await arrived.promise
     t.strictSame(told, ['1'], 'the first at once, the others not yet')
     arriving?.read()
     t.equal(told[1], '2')
-    flows = true
-    arriving?.fetch()
     gate.resolve()
     await outcome
     t.strictSame(told, ['1', '2', '3', '4'], 'nothing is left unread at the end')
   },
 )
 
-t.test('what follows stays with the operating system until it is fetched', async (t) => {
-  const [first, arrived, next] = [deferred(), deferred(), deferred()]
-  const [vain, fifth, sixth] = [deferred(), deferred(), deferred()]
-  const { client } = await start(t, {
-    script: async function* () {
-      yield { content: '1' }
-      yield { wait: first.promise }
-      yield { content: '2' }
-      yield { wait: arrived.promise }
-      for (const content of ['3', '4']) yield { content }
-      yield { wait: nextTurn() }
-      next.resolve()
-      yield { wait: vain.promise }
-      yield { content: '5' }
-      yield { wait: fifth.promise }
-      yield { content: '6' }
-      yield { wait: nextTurn() }
-      sixth.resolve()
-      yield { wait: never }
-    },
-  })
-  const told: string[] = []
-  const arrivals: Arriving[] = []
-  const stop = new AbortController()
-  const outcome = client.chat(
-    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
-    (content) => {
-      told.push(content)
-      first.resolve()
-    },
-    stop.signal,
-    (arriving) => {
-      arrivals.push(arriving)
-      arrived.resolve()
-      if (told.length === 4) fifth.resolve()
-    },
-  )
-  await next.promise
-  for (let turn = 0; turn < 5; turn++) await nextTurn()
-  const [arriving] = arrivals
-  if (!arriving) return t.fail('no arrival was told')
-  arriving.fetch()
-  t.equal(arriving.isHeld, true, 'nothing is fetched before what was taken is read')
-  arriving.read()
-  t.strictSame(told, ['1', '2'], 'one packet was taken')
-  arriving.fetch()
-  // No turn of the loop: it is not asked, and was not woken.
-  await new Promise<void>((resolve) => process.nextTick(resolve))
-  t.strictSame(told, ['1', '2'], 'and what was fetched is told when it is read')
-  arriving.read()
-  t.strictSame(told, ['1', '2', '3', '4'])
-  t.equal(arriving.isHeld, true, 'what follows waits again')
-  arriving.fetch()
-  t.equal(arriving.isHeld, false)
-  vain.resolve()
-  await sixth.promise
-  for (let turn = 0; turn < 5; turn++) await nextTurn()
-  arriving.read()
-  t.strictSame(told.slice(4), ['5'], 'what comes after one in vain is taken as it comes')
-  arriving.fetch()
-  await new Promise<void>((resolve) => process.nextTick(resolve))
-  arriving.read()
-  t.strictSame(told.slice(5), [], 'and the next is left to the loop')
-  for (let turn = 0; turn < 2; turn++) await nextTurn()
-  arriving.read()
-  t.strictSame(told.slice(5), ['6'])
-  stop.abort(new Error('stopped'))
-  await t.rejects(outcome, { message: 'stopped' })
-})
-
-/** The head of an answer that is streamed, and a line of it in a chunk of its own. */
-const head =
-  'HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n'
-const chunk = (content: string, done = false) => {
-  const line = `${JSON.stringify({ message: { content }, done })}\n`
-  return `${line.length.toString(16)}\r\n${line}\r\n`
-}
-
-for (const [name, cut] of [
-  ['a reset', (socket: Socket) => socket.resetAndDestroy()],
-  ['an end', (socket: Socket) => socket.end()],
-] as const) {
-  t.test(`${name} that comes while nobody reads is found when it is fetched`, async (t) => {
-    const second = deferred()
-    let server: Socket | undefined
-    const port = await listen(t, (socket) => {
-      server = socket.setNoDelay(true)
-      socket.once('data', async () => {
-        socket.write(`${head}${chunk('1')}`)
-        await second.promise
-        socket.write(chunk('2'))
-      })
-    })
-    const client = createOllamaClient({ url: `http://127.0.0.1:${port}`, ...limits })
-    t.teardown(() => client.close())
-    const told: string[] = []
-    let arrive: (arriving: Arriving) => void = () => {}
-    const arrived = new Promise<Arriving>((resolve) => {
-      arrive = resolve
-    })
-    const outcome = client.chat(
-      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
-      (content) => {
-        told.push(content)
-        second.resolve()
-      },
-      new AbortController().signal,
-      (arriving) => arrive(arriving),
-    )
-    let isOver = false
-    outcome.catch(() => {
-      isOver = true
-    })
-    const arriving = await arrived
-    arriving.read()
-    await nextTurn()
-    t.equal(arriving.isHeld, true)
-    if (!server) return t.fail('nobody called')
-    const gone = once(server, 'close')
-    cut(server)
-    if (name === 'a reset') await gone
-    for (let turn = 0; turn < 5; turn++) await nextTurn()
-    t.equal(isOver, false, 'nobody looked')
-    arriving.fetch()
-    await t.rejects(outcome, { code: 'MODEL_CUT' })
-    t.strictSame(told, ['1', '2'])
-    await gone
-  })
-}
-
-t.test('an encrypted connection is read by the loop', async (t) => {
-  const [first, arrived, written] = [deferred(), deferred(), deferred()]
-  const server = createTlsServer(selfSigned, (socket) => {
-    socket.setNoDelay(true).once('data', async () => {
-      socket.write(`${head}${chunk('1')}`)
-      await first.promise
-      socket.write(chunk('2'))
-      await arrived.promise
-      socket.write(`${chunk('3')}${chunk('', true)}0\r\n\r\n`, () => written.resolve())
-    })
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { NODE_TLS_REJECT_UNAUTHORIZED: before } = process.env
-  process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
-  const { port } = server.address() as AddressInfo
-  const client = createOllamaClient({ url: `https://127.0.0.1:${port}`, ...limits })
-  t.teardown(async () => {
-    if (before === undefined) delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
-    else process.env.NODE_TLS_REJECT_UNAUTHORIZED = before
-    await client.close()
-    server.close()
-  })
-  const told: string[] = []
-  await client.chat(
-    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
-    (content) => {
-      told.push(content)
-      first.resolve()
-    },
-    new AbortController().signal,
-    async (arriving) => {
-      arriving.read()
-      arrived.resolve()
-      await written.promise
-      arriving.fetch()
-      await nextTurn()
-      arriving.read()
-    },
-  )
-  t.strictSame(told, ['1', '2', '3'])
-})
-
-t.test('a packet that brings nothing of a line is told as an arrival', async (t) => {
-  const port = await listen(t, (socket) => {
-    socket.setNoDelay(true).once('data', async () => {
-      socket.write(`${head}${chunk('1')}`)
-      for (const byte of `${chunk('2')}${chunk('3', true)}0\r\n\r\n`) {
-        await delay(2)
-        socket.write(byte)
-      }
-    })
-  })
-  const client = createOllamaClient({ url: `http://127.0.0.1:${port}`, ...limits })
-  t.teardown(() => client.close())
-  const told: string[] = []
-  await client.chat(
-    { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
-    (content) => told.push(content),
-    new AbortController().signal,
-    (arriving) => {
-      arriving.fetch()
-      setImmediate(() => arriving.read())
-    },
-  )
-  t.strictSame(told, ['1', '2', '3'])
+t.test('a stop opens no connection that has nothing to send, and few are kept', async (t) => {
+  const keptConnections = 4
+  const script = async function* () {
+    yield { content: 'first' }
+    yield { wait: never }
+  }
+  const { standIn, client } = await start(t, { script }, { keptConnections })
+  for (let round = 0; round < 10; round += 1) {
+    const stop = new AbortController()
+    const outcomes = Array.from({ length: 8 }, () => chat(t, client, '', stop.signal).outcome)
+    const calls = outcomes.map((_, n) => standIn.chatCall(round * 8 + n + 1))
+    await Promise.all(calls)
+    stop.abort(new Error('stopped'))
+    await Promise.allSettled(outcomes)
+    await Promise.all(calls.map(async (call) => (await call).whenClosed))
+  }
+  await client.version()
+  await delay(100)
+  const used = new Set(standIn.calls.map(({ connection }) => connection))
+  t.equal(standIn.connections.made, used.size, 'each had a request')
+  standIn.setScript()
+  await Promise.all(Array.from({ length: 20 }, () => chat(t, client, 'len=5').outcome))
+  await eventually('the rest is closed', () => standIn.connections.open <= keptConnections)
+  t.ok(standIn.connections.open > 0)
 })
 
 t.test('abort closes the connection at once and rejects with its reason', async (t) => {
@@ -739,4 +602,133 @@ t.test('a list that hangs is MODEL_TIMEOUT, and abort ends it', async (t) => {
   await t.rejects(client.list(), { code: 'MODEL_TIMEOUT' })
   const reason = new Error('stopped')
   await t.rejects(client.list(AbortSignal.abort(reason)), reason)
+})
+
+/** Serves one call after the other, each with the steps of its prompt. */
+function oneByOne(steps: Record<string, () => AsyncGenerator<Step>>): Script {
+  let before: Promise<void> = Promise.resolve()
+  return async function* (body) {
+    const [mine, turn] = [deferred(), before]
+    before = mine.promise
+    yield { wait: turn }
+    try {
+      yield* steps[body.messages.at(-1)?.content ?? '']?.() ?? []
+    } finally {
+      mine.resolve()
+    }
+  }
+}
+
+async function* talk(): AsyncGenerator<Step> {
+  for (let i = 0; i < 15; i += 1) {
+    yield { content: 'x' }
+    yield { wait: delay(60) }
+  }
+}
+
+t.test('silence counts only while Ollama serves no earlier call of that model', async (t) => {
+  const script = oneByOne({ talk })
+  const { standIn, client } = await start(t, { script }, { firstTokenTimeoutMs: 400 })
+  const first = chat(t, client, 'talk')
+  await standIn.chatCall(1)
+  const second = chat(t, client, 'talk')
+  await standIn.chatCall(2)
+  const third = chat(t, client, 'talk')
+  await Promise.all([first.outcome, second.outcome, third.outcome])
+  t.equal(third.heard.content.length, 15)
+})
+
+t.test('a call that Ollama never serves ends, whatever later calls are told', async (t) => {
+  const script: Script = async function* (body) {
+    if (body.messages.at(-1)?.content === 'lost') yield { wait: never }
+    for (;;) yield* talk()
+  }
+  const { standIn, client } = await start(t, { script }, { firstTokenTimeoutMs: 300 })
+  const lost = chat(t, client, 'lost')
+  await standIn.chatCall(1)
+  const stop = new AbortController()
+  const later = chat(t, client, 'talk', stop.signal)
+  await t.rejects(lost.outcome, { code: 'MODEL_TIMEOUT', message: /OLLAMA_FIRST_TOKEN_TIMEOUT_MS/ })
+  stop.abort(new Error('stopped'))
+  await t.rejects(later.outcome, { message: 'stopped' })
+})
+
+t.test(
+  'a model that has to be loaded has its own time, and so have the calls behind it',
+  async (t) => {
+    const load = async function* (): AsyncGenerator<Step> {
+      yield { wait: delay(700) }
+      yield* talk()
+    }
+    const timeouts = { firstTokenTimeoutMs: 250, loadTimeoutMs: 20_000 }
+    const { standIn, client } = await start(t, { script: oneByOne({ load, talk }) }, timeouts)
+    const ask = (prompt: string, loadsModel: boolean) =>
+      client.chat(
+        { model: 'stand-in', messages: [{ role: 'user', content: prompt }] },
+        () => {},
+        new AbortController().signal,
+        { loadsModel },
+      )
+    const first = ask('load', true)
+    await standIn.chatCall(1)
+    await Promise.all([first, ask('talk', false)])
+    t.pass('both were answered')
+  },
+)
+
+t.test('a timeout names its setting', async (t) => {
+  const timeouts = { firstTokenTimeoutMs: 100, loadTimeoutMs: 150, idleTimeoutMs: 100 }
+  const { client, standIn } = await start(t, { script: faults.hangBeforeTokens }, timeouts)
+  const ask = (loadsModel: boolean) =>
+    client.chat(
+      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+      () => {},
+      new AbortController().signal,
+      { loadsModel },
+    )
+  await t.rejects(ask(false), { message: /OLLAMA_FIRST_TOKEN_TIMEOUT_MS/ })
+  await t.rejects(ask(true), { message: /OLLAMA_LOAD_TIMEOUT_MS/ })
+  standIn.setScript(faults.hangBetweenTokens)
+  await t.rejects(ask(false), { message: /OLLAMA_IDLE_TIMEOUT_MS/ })
+})
+
+t.test(
+  'thinking in tags of the content is told as thinking, wherever the pieces end',
+  async (t) => {
+    const text = ' \n<think>\nHm, é日😀 < </thin </think>\n\nSo <think>it</think> is.'
+    let pieces: string[] = []
+    const { client } = await start(t, { script: () => pieces.map((content) => ({ content })) })
+    const wanted = { content: 'So <think>it</think> is.', thinking: 'Hm, é日😀 < </thin ' }
+    const cuts = [...Array(text.length).keys()].filter((at) => text.slice(0, at).isWellFormed())
+    for (const at of cuts) {
+      pieces = [text.slice(0, at), text.slice(at)]
+      const { outcome, heard } = chat(t, client, '')
+      await outcome
+      t.match(heard, wanted, `cut at ${at}`)
+    }
+    pieces = [...text]
+    const each = chat(t, client, '')
+    await each.outcome
+    t.match(each.heard, wanted, 'a character at a time')
+  },
+)
+
+t.test('content that only looks like the tag, or never closes it, is kept whole', async (t) => {
+  let pieces: string[] = []
+  const { client } = await start(t, { script: () => pieces.map((content) => ({ content })) })
+  const cases: [pieces: string[], content: string, thinking: string][] = [
+    [['<thi'], '<thi', ''],
+    [['<', 'p>text'], '<p>text', ''],
+    [[' ', '\n'], ' \n', ''],
+    [['In HTML, <think>', 'x</think>'], 'In HTML, <think>x</think>', ''],
+    [['<think>', 'on and on </th'], '', 'on and on </th'],
+    [['<think>\n\n</think>\n\n', 'At once.'], 'At once.', ''],
+    [[' '.repeat(300), 'x'], `${' '.repeat(300)}x`, ''],
+  ]
+  for (const [said, content, thinking] of cases) {
+    pieces = said
+    const { outcome, heard } = chat(t, client, '')
+    await outcome
+    t.match(heard, { content, thinking }, JSON.stringify(said).slice(0, 40))
+  }
 })

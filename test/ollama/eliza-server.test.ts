@@ -11,6 +11,7 @@ async function start(t: Test) {
     connectTimeoutMs: 2_000,
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,
+    loadTimeoutMs: 5_000,
   })
   t.teardown(async () => {
     await client.close()

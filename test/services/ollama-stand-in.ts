@@ -54,6 +54,7 @@ export async function startStandIn(options: StandInOptions = {}) {
   const waiting = new Set<() => void>()
   let script = options.script ?? deterministic
   let connectionCount = 0
+  let openCount = 0
   let server: Server
 
   async function start(port: number) {
@@ -63,6 +64,10 @@ export async function startStandIn(options: StandInOptions = {}) {
     server.keepAliveTimeout = 60_000
     server.on('connection', (socket: Socket) => {
       connectionCount += 1
+      openCount += 1
+      socket.once('close', () => {
+        openCount -= 1
+      })
       // A promise of 'close' alone: `once` would reject at the reset that is being tested.
       const whenClosed = new Promise<void>((resolve) => socket.once('close', () => resolve()))
       connections.set(socket, { number: connectionCount, whenClosed })
@@ -161,6 +166,10 @@ export async function startStandIn(options: StandInOptions = {}) {
     port,
     models,
     calls,
+    /** How many connections were made, and how many of them are open. */
+    get connections() {
+      return { made: connectionCount, open: openCount }
+    },
     /** The calls of one path. */
     callsOf: (path: string) => calls.filter((call) => call.path === path),
     /** Resolves with the `count`th call of /api/chat, once it is there; fails after 10 s. */
