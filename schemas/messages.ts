@@ -83,9 +83,11 @@ export const Usage = Model(
         Type.Integer({ description: 'The window that was loaded, in tokens.' }),
       ),
       messagesSent: Type.Integer({
-        description: 'Messages given to the model, with the system’s.',
+        description: 'Messages that the model was given, with the system’s.',
       }),
-      messagesDropped: Type.Integer({ description: 'Older messages that did not fit.' }),
+      messagesDropped: Type.Integer({
+        description: 'Older messages that did not fit, also those that Ollama cut.',
+      }),
       firstTokenMs: Type.Optional(
         Type.Number({ description: 'From the request to the first text or thinking.' }),
       ),

@@ -107,6 +107,31 @@ export async function fitContext(
   }
 }
 
+/**
+ * How many of the oldest messages of a prompt Ollama dropped, as it does without a word: the system
+ * prompt and the last message stay.
+ * @param window the one that the model turned out to be loaded with.
+ */
+export function droppedByOllama(
+  prompt: Prompt,
+  promptTokens: number | undefined,
+  { model, contextLength }: Pick<Window, 'model' | 'contextLength'>,
+  estimate: TokenEstimate,
+): number {
+  const tokens = prompt.messages.map(({ content }) => estimate.of(model, content))
+  const first = prompt.messages[0]?.role === 'system' ? 1 : 0
+  const last = prompt.messages.length - 1
+  // A prompt that fills the window had to be cut even without the older messages.
+  if (promptTokens !== undefined && promptTokens >= contextLength) return last - first
+  let total = tokens.reduce((sum, count) => sum + count, 0)
+  let dropped = 0
+  for (let n = first; n < last && total > contextLength; n += 1) {
+    total -= tokens[n] ?? 0
+    dropped += 1
+  }
+  return dropped
+}
+
 /** A user's message with what answered it, oldest first. */
 function exchangesOf(rows: readonly MessageText[]): MessageText[][] {
   const exchanges: MessageText[][] = []

@@ -6,7 +6,7 @@ import type { ChatResult, OllamaClient } from '../ollama/client.js'
 import { Outage } from '../outage.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { unlessAborted } from '../within.js'
-import { fitContext, type Prompt } from './context.js'
+import { droppedByOllama, fitContext, type Prompt } from './context.js'
 import type { DeterministicReplies } from './deterministic.js'
 import type { Flusher } from './flusher.js'
 import type { Hub } from './hub.js'
@@ -246,7 +246,14 @@ export class Runner {
       const contextLength = await catalogue.loadedWindow(model.name)
       usage.contextLength = windows.of({ ...model, contextLength }, options).contextLength
     }
-    if (!begun) this.#learn(model.name, prompt, result)
+    // What Ollama says of a begun answer's prompt has that answer in it.
+    if (!begun) {
+      const loaded = { model: model.name, contextLength: usage.contextLength }
+      const cut = droppedByOllama(prompt, result.promptTokens, loaded, estimate)
+      usage.messagesSent -= cut
+      usage.messagesDropped += cut
+      this.#learn(model.name, prompt, result, cut === 0)
+    }
     if (key && !begun) {
       const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole }
       await known.remember(key, { ...reply_, finishReason, usage })
@@ -261,10 +268,10 @@ export class Runner {
     this.parts.flusher.add(reply, isFirst)
   }
 
-  #learn(model: string, prompt: Prompt, { promptTokens }: ChatResult): void {
+  #learn(model: string, prompt: Prompt, { promptTokens }: ChatResult, isWhole: boolean): void {
     if (promptTokens === undefined) return
     const texts = prompt.messages.map((message) => message.content)
-    this.parts.estimate.learn(model, texts, promptTokens)
+    this.parts.estimate.learn(model, texts, promptTokens, isWhole)
   }
 }
 

@@ -2,6 +2,11 @@
 const maxModels = 200
 /** Before a model has said anything of itself: few bytes a token, so that too much is never sent. */
 const startingRatio = 3
+/** What text can be: fewer bytes a token than this are a template's, more are a count of a part. */
+const leastRatio = 1
+const mostRatio = 6
+/** A count this much smaller than what was estimated is not one of the whole prompt. */
+const implausible = 2
 /** What a template adds around each message, in tokens. */
 const perMessage = 8
 
@@ -18,14 +23,21 @@ export class TokenEstimate {
     return Math.ceil(Buffer.byteLength(text) / ratio) + perMessage
   }
 
-  /** Learns from a prompt that was sent whole. */
-  learn(model: string, texts: readonly string[], promptTokens: number): void {
+  /**
+   * Learns from a prompt. A count of a part of it can only show that the ratio is lower still.
+   * @param isWhole whether nothing says that Ollama cut the prompt.
+   */
+  learn(model: string, texts: readonly string[], promptTokens: number, isWhole = true): void {
     const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
     const content = promptTokens - perMessage * texts.length
     // A short prompt says more of the template than of the text.
     if (bytes < 200 || content < 20) return
-    const seen = Math.min(Math.max(bytes / content, 1), 8)
+    const seen = Math.max(bytes / content, leastRatio)
     const known = this.#bytesPerToken.get(model)
+    const lastRatio = known ?? startingRatio
+    // Ollama may have cut the prompt, or counted only what it had not cached.
+    if (seen > Math.min(mostRatio, lastRatio * implausible)) return
+    if (!isWhole && seen >= lastRatio) return
     const ratio = known === undefined || seen < known ? seen : known + (seen - known) * 0.1
     this.#bytesPerToken.delete(model)
     this.#bytesPerToken.set(model, ratio)

@@ -221,3 +221,58 @@ t.test('a window that one request asked for is no other’s', async (t) => {
   t.equal(windowWhenLoaded(undefined), 2048, 'and as it did before')
   t.equal(windowWhenLoaded(3000), 3000, 'its own window changes with its settings')
 })
+
+t.test('nothing is learnt from a count that leaves out what Ollama had cached', async (t) => {
+  const script: Script = function* ({ messages }) {
+    yield { content: 'a'.repeat(400) }
+    // Three characters make a token; only the last message was not cached.
+    const tokens = Math.ceil((messages.at(-1)?.content.length ?? 0) / 3)
+    yield { done: { done_reason: 'stop', prompt_eval_count: tokens } }
+  }
+  const models = [model('small', { loadedContextLength: 2048 })]
+  const { standIn, newChat, send } = await startConversation(t, {}, { models, script })
+  const chatId = await newChat()
+  for (let n = 0; n < 20; n += 1) {
+    const { status } = await send(chatId, { content: 'x'.repeat(500) })
+    t.equal(status, 201)
+    const sent = standIn.callsOf('/api/chat').at(-1)?.body.messages ?? []
+    const tokens = sent.reduce((sum, { content }) => sum + content.length / 3, 0)
+    t.ok(tokens < 2048, `${tokens} tokens fit the window`)
+  }
+})
+
+t.test(
+  'what Ollama cut of a prompt is told: one that fills the window lost its history',
+  async (t) => {
+    const script: Script = () => [
+      { content: 'a' },
+      { done: { done_reason: 'stop', prompt_eval_count: 2048 } },
+    ]
+    const models = [model('small', { loadedContextLength: 2048 })]
+    const { newChat, send } = await startConversation(t, {}, { models, script })
+    const chatId = await newChat({ system: 'S' })
+    await send(chatId, { content: 'one' })
+    const { body } = await send(chatId, { content: 'two' })
+    t.match(body.reply.usage, { messagesSent: 2, messagesDropped: 2 })
+  },
+)
+
+t.test(
+  'what Ollama cut of a prompt is told: the model was loaded with a smaller window',
+  async (t) => {
+    const late = model('late', { loadedContextLength: undefined })
+    const script: Script = (body, ...rest) => {
+      if (body.model === late.name) late.loadedContextLength = 512
+      return counting(() => 3)(body, ...rest)
+    }
+    const models = [model('wide', { loadedContextLength: 8192 }), late]
+    const { newChat, send } = await startConversation(t, {}, { models, script })
+    const chatId = await newChat()
+    for (let n = 0; n < 3; n += 1) await send(chatId, { content: 'x'.repeat(600) })
+    const { body } = await send(chatId, { content: 'x'.repeat(100), model: 'late' })
+    const { contextLength, messagesSent = 0, messagesDropped = 0 } = body.reply.usage ?? {}
+    t.equal(contextLength, 512)
+    t.equal(messagesSent + messagesDropped, 7)
+    t.ok(messagesDropped >= 3, `${messagesDropped} dropped`)
+  },
+)
