@@ -21,11 +21,13 @@ export async function appendTurn(collections: Collections, turn: NewTurn): Promi
     const stored = await findStored(collections, turn, attempt)
     if (stored.reply) {
       const { message, reply } = stored
+      const isOwn = reply.attempt === attempt
+      if (!isOwn && stored.isSettled) {
+        return { message: messageOf(message), reply: messageOf(reply), created: false }
+      }
       const chat = await settled(collections, turn, { message, reply })
       const rows = { message: messageOf(message), reply: messageOf(reply) }
-      return reply.attempt === attempt
-        ? { ...rows, created: true, chat }
-        : { ...rows, created: false }
+      return isOwn ? { ...rows, created: true, chat } : { ...rows, created: false }
     }
     const { message, fresh } = stored
     const reply = { ...documentOf({ ...turn.reply, seq: message.seq + 1 }), attempt }
@@ -53,7 +55,7 @@ function tooLong(error: unknown): unknown {
 }
 
 type Found =
-  | { message: MessageDocument; reply: MessageDocument }
+  | { message: MessageDocument; reply: MessageDocument; isSettled: boolean }
   | { message: MessageDocument; reply?: undefined; fresh: boolean }
 
 /** What is stored of the turn; a message that is not is made, for the next free place. */
@@ -66,14 +68,15 @@ async function findStored(
   const [message, newest, chat] = await Promise.all([
     messages.findOne({ _id: id }),
     messages.findOne({ chatId }, { sort: { seq: -1 }, projection: { seq: 1 } }),
-    chats.findOne({ _id: chatId, userId }, { projection: { title: 1 } }),
+    chats.findOne({ _id: chatId, userId }, { projection: { title: 1, messageCount: 1 } }),
   ])
   if (message) {
     if (message.chatId !== chatId || message.fingerprint !== fingerprint) {
       throw new AppError('IDEMPOTENCY_KEY_REUSED')
     }
     const reply = await messages.findOne({ chatId, seq: message.seq + 1 })
-    return reply ? { message, reply } : { message, fresh: false }
+    if (!reply) return { message, fresh: false }
+    return { message, reply, isSettled: chat !== null && isSettled(chat, reply) }
   }
   if (!chat) throw new AppError('CHAT_NOT_FOUND')
   const last = newest?.seq ?? 0

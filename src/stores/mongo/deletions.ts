@@ -10,6 +10,7 @@ const retryMs = { first: 1000, longest: 30_000 }
 export class Deletions {
   #timer: NodeJS.Timeout | undefined
   #retryMs = retryMs.first
+  #closed = false
 
   constructor(private readonly collections: Collections) {}
 
@@ -54,6 +55,7 @@ export class Deletions {
   }
 
   close(): void {
+    this.#closed = true
     clearTimeout(this.#timer)
   }
 
@@ -68,6 +70,7 @@ export class Deletions {
   }
 
   #finishLater(): void {
+    if (this.#closed) return
     this.#timer ??= setTimeout(async () => {
       try {
         await this.finish()
