@@ -61,10 +61,10 @@ export function createAccounts(
       return session ? sessionOf(session) : undefined
     },
 
-    async rotateSession(id, generation, rotation) {
+    async rotateSession(id, generation, { rotatedAt, spentAt, expiresAt }) {
       const { matchedCount } = await sessions.updateOne(
         { _id: id, generation },
-        { $set: { generation: generation + 1, ...rotation } },
+        { $set: { generation: generation + 1, rotatedAt, spentAt, expiresAt } },
       )
       return matchedCount > 0
     },
