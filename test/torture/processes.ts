@@ -51,12 +51,8 @@ const modelFault = /"code":"(MODEL_[A-Z_]+|REPLY_INTERRUPTED)"/
 
 const storeFault = /"code":"STORE_UNAVAILABLE"/
 
-/** No client of a torture is an attacker. */
-const wideLimits = {
-  RATE_LIMIT_CREDENTIALS_PER_MINUTE: '1000000',
-  RATE_LIMIT_SOCKET_EVENTS_PER_SECOND: '1000000',
-  JWT_EXPIRES_IN: '30d',
-}
+/** No token is refreshed. The limits of use are the default ones. */
+const longTokens = { JWT_EXPIRES_IN: '30d' }
 
 /** A server that dies and comes back, over one data directory and on one port. */
 export class MortalServer {
@@ -77,7 +73,7 @@ export class MortalServer {
     const port = await freePort(trial)
     const server = new MortalServer(
       trial,
-      { ...wideLimits, DATA_DIR: join(trial.folder, 'data'), PORT: `${port}`, ...settings },
+      { ...longTokens, DATA_DIR: join(trial.folder, 'data'), PORT: `${port}`, ...settings },
       `http://127.0.0.1:${port}`,
     )
     trial.teardown(() => server.kill())
