@@ -10,8 +10,8 @@ declare module 'fastify' {
 /** What concerns a user's account as a whole: its sessions, and what runs for it. */
 export default fp(
   async (fastify) => {
-    const { store, cache, sessions, generations } = fastify
-    fastify.decorate('accounts', new Accounts(store, cache, sessions, generations))
+    const { store, cache, sessions, generations, log } = fastify
+    fastify.decorate('accounts', new Accounts(store, cache, sessions, generations, log))
   },
   { name: 'accounts', dependencies: ['db', 'redis', 'auth', 'chat'] },
 )

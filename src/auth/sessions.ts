@@ -38,6 +38,12 @@ const sessionEnds: ReadonlySet<string> = new Set([
 const isSessionEnd = (code: string | undefined): code is SessionEnd =>
   code !== undefined && sessionEnds.has(code)
 
+/** Who asked for what the log tells of. */
+interface Client {
+  userId?: string
+  network?: string | undefined
+}
+
 interface SessionsOptions {
   store: Store
   cache: Cache
@@ -89,7 +95,11 @@ export async function createSessions(options: SessionsOptions) {
   }
 
   /** Removes sessions from the store, then tells every server why they ended. */
-  async function end(code: SessionEnd, remove: () => Promise<string[]>): Promise<void> {
+  async function end(
+    code: SessionEnd,
+    client: Client,
+    remove: () => Promise<string[]>,
+  ): Promise<void> {
     let ended: string[]
     try {
       ended = await remove()
@@ -98,11 +108,14 @@ export async function createSessions(options: SessionsOptions) {
       reviewSoon()
       throw error
     }
+    for (const sessionId of ended) {
+      log.info({ event: 'session-ended', code, sessionId, ...client }, 'a session ended')
+    }
     await Promise.all(ended.map((sessionId) => announce(sessionId, code)))
   }
 
-  const endOne = (sessionId: string, code: SessionEnd) =>
-    end(code, async () => {
+  const endOne = (sessionId: string, code: SessionEnd, client: Client) =>
+    end(code, client, async () => {
       await store.deleteSession(sessionId)
       return [sessionId]
     })
@@ -238,25 +251,32 @@ export async function createSessions(options: SessionsOptions) {
     },
 
     /** @throws AppError BAD_REFRESH_TOKEN; a token spent too long ago also ends its session. */
-    async refresh(refreshToken: string): Promise<TokenPair> {
+    async refresh(refreshToken: string, network?: string): Promise<TokenPair> {
       const claim = tokens.readRefresh(refreshToken)
       const session = claim && (await store.findSession(claim.sessionId))
       if (!session) throw new AppError('BAD_REFRESH_TOKEN')
       const rotated = await rotate(session, claim.generation)
       if (!rotated) {
         const hasExpired = session.expiresAt.getTime() <= now()
-        await endOne(session.id, hasExpired ? 'LOGGED_OUT' : 'TOKEN_REUSED')
+        const client = { userId: session.userId, network }
+        if (!hasExpired) {
+          log.warn(
+            { event: 'token-reused', sessionId: session.id, ...client },
+            'a spent refresh token was used again, perhaps by a thief; its session ends',
+          )
+        }
+        await endOne(session.id, hasExpired ? 'LOGGED_OUT' : 'TOKEN_REUSED', client)
         throw new AppError('BAD_REFRESH_TOKEN')
       }
       return tokens.pair(rotated, now())
     },
 
     /** Ends a session: its tokens are refused, and every server hears of it. */
-    logout: (sessionId: string) => endOne(sessionId, 'LOGGED_OUT'),
+    logout: (sessionId: string, client: Client = {}) => endOne(sessionId, 'LOGGED_OUT', client),
 
     /** Ends every session of a user, as `logout` ends one. */
-    logoutEverywhere: (userId: string, code: SessionEnd = 'LOGGED_OUT') =>
-      end(code, () => store.deleteSessionsOf(userId)),
+    logoutEverywhere: (userId: string, code: SessionEnd = 'LOGGED_OUT', network?: string) =>
+      end(code, { userId, network }, () => store.deleteSessionsOf(userId)),
 
     /**
      * Whom an access token speaks for.

@@ -1,4 +1,5 @@
 import type { SessionEnd } from '../../schemas/auth.js'
+import type { Log } from '../auth/lockout.js'
 import type { Sessions } from '../auth/sessions.js'
 import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
@@ -18,11 +19,16 @@ export class Accounts {
     private readonly cache: Cache,
     private readonly sessions: Pick<Sessions, 'confirm' | 'logoutEverywhere'>,
     private readonly generations: Generations,
+    private readonly log: Pick<Log, 'info'>,
   ) {}
 
   /** Ends every session, closes their sockets, and stops what runs. */
-  async logoutEverywhere(userId: string, code: SessionEnd = 'LOGGED_OUT'): Promise<void> {
-    await this.sessions.logoutEverywhere(userId, code)
+  async logoutEverywhere(
+    userId: string,
+    network: string,
+    code: SessionEnd = 'LOGGED_OUT',
+  ): Promise<void> {
+    await this.sessions.logoutEverywhere(userId, code, network)
     await this.generations.stopping.stopUser(userId)
   }
 
@@ -32,7 +38,7 @@ export class Accounts {
    */
   async delete(userId: string, password: string, network: string): Promise<void> {
     await this.sessions.confirm(userId, password, network)
-    await this.logoutEverywhere(userId, 'ACCOUNT_DELETED')
+    await this.logoutEverywhere(userId, network, 'ACCOUNT_DELETED')
     try {
       await this.store.deleteUser(userId)
     } finally {
@@ -40,5 +46,6 @@ export class Accounts {
       await forget(this.cache, chatsState(userId))
       this.generations.dropUser(userId)
     }
+    this.log.info({ event: 'account-deleted', userId, network }, 'an account was deleted')
   }
 }

@@ -432,6 +432,25 @@ t.test('many right logins at once are all let in', async (t) => {
   t.equal(new Set(tokens).size, 30)
 })
 
+t.test(
+  'a spent token that is used again and a session that ends are events in the log',
+  async (t) => {
+    const { sessions, register, pass, logged } = await setUp(t)
+    const { user, refreshToken } = await register()
+    const sessionId = refreshToken.split('.')[0]
+    await sessions.refresh(refreshToken, home)
+    pass(10_001)
+    const thief = '198.51.100.1'
+    await t.rejects(sessions.refresh(refreshToken, thief), { code: 'BAD_REFRESH_TOKEN' })
+    const of = { userId: user.id, sessionId, network: thief }
+    t.match(logged, [
+      { event: 'token-reused', ...of },
+      { event: 'session-ended', code: 'TOKEN_REUSED', ...of },
+    ])
+    t.notMatch(JSON.stringify(logged), refreshToken)
+  },
+)
+
 t.test('a failed login, a lockout and a slowing down are events in the log', async (t) => {
   const { sessions, register, logged } = await setUp(t)
   const { user } = await register()

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { Writable } from 'node:stream'
+import { io } from 'socket.io-client'
 import t, { type Test } from 'tap'
 import type { SignedIn, TokenPair, User } from '../../schemas/auth.js'
 import type { ApiError } from '../../schemas/common.js'
 import { parseConfig } from '../../src/config.js'
 import { loggerOptions } from '../../src/logging.js'
 import { api, startApp } from '../services/app.js'
+import { ask } from '../services/client.js'
 import { send } from '../services/raw.js'
 
 const password = 'correct horse battery'
@@ -245,7 +247,7 @@ t.test('a restart ends no session', async (t) => {
   t.equal((await api(second.url)('POST', '/api/auth/refresh', { refreshToken })).status, 200)
 })
 
-t.test('neither passwords nor tokens reach the log', async (t) => {
+t.test('what happens to accounts is told in the log, without passwords and tokens', async (t) => {
   let log = ''
   const stream = new Writable({
     write(chunk, _encoding, done) {
@@ -288,9 +290,55 @@ t.test('neither passwords nor tokens reach the log', async (t) => {
   await api(url, `${token}x`)('GET', '/api/auth/profile')
   await api(url, canary)('GET', '/api/auth/profile')
   await call('POST', '/api/auth/refresh', { refreshToken: canary })
+  for (const [auth, extraHeaders] of [
+    [{ token: pair.body.token }],
+    [{ token: canary }],
+    [{ token: `Bearer ${pair.body.token}x` }],
+    [{}, { authorization: `Bearer ${canary}` }],
+    [{ password: canary }],
+  ] as const) {
+    const socket = io(url, { auth, extraHeaders, forceNew: true, reconnection: false })
+    t.teardown(() => socket.disconnect())
+    const outcome = new Promise((resolve) => {
+      socket.once('connect', () => resolve(undefined))
+      socket.once('connect_error', resolve)
+    })
+    if ((await outcome) === undefined) {
+      await ask(socket, 'authenticate', { token: canary })
+      await ask(socket, 'authenticate', { token: pair.body.token, password: canary })
+      await ask(socket, 'join-chat', { chatId: canary })
+    }
+    socket.disconnect()
+  }
   await signedIn('POST', '/api/auth/logout')
   await signedIn('GET', '/api/auth/profile')
-  t.match(log, '/api/auth/login', 'the log was read')
+  const name = `gone.${randomBytes(6).toString('hex')}`
+  const gone = await call<SignedIn>('POST', '/api/auth/register', {
+    username: name,
+    email: `${name}@example.org`,
+    password: canary,
+  })
+  secrets.push(gone.body.token, gone.body.refreshToken)
+  const goneCall = api(url, gone.body.token)
+  await goneCall('DELETE', '/api/auth/profile', { password: `${canary}?` })
+  await goneCall('DELETE', '/api/auth/profile', { password: canary })
+  const lines = log
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const events = (userId: string) =>
+    lines
+      .filter((line) => line.event !== undefined && line.userId === userId)
+      .map(({ event, code, network }) => [event, code, network].filter(Boolean).join(' '))
+  t.strictSame(events(registered.body.user.id), [
+    'login-failed 127.0.0.1',
+    'session-ended LOGGED_OUT 127.0.0.1',
+  ])
+  t.strictSame(events(gone.body.user.id), [
+    'login-failed 127.0.0.1',
+    'session-ended ACCOUNT_DELETED 127.0.0.1',
+    'account-deleted 127.0.0.1',
+  ])
   for (const secret of secrets) t.notMatch(log, secret, `${secret.slice(0, 20)}…`)
   const [, , signature = ''] = token.split('.')
   t.notMatch(log, signature)

@@ -43,8 +43,9 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         tags: ['auth'],
         summary: 'Sign in',
         description:
-          'With a password and either the email or the username. An account with too many failures ' +
-          'takes no more for some minutes (429, `Retry-After`).',
+          'With a password and either the email or the username. An address with too many failures is ' +
+          'refused that name for some minutes; after many failures from everywhere an address that is ' +
+          'new to the account waits up to 30 seconds (429, `Retry-After`).',
         security: [],
         body: LoginInput,
         response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
@@ -69,7 +70,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: TokenPair, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
       },
     },
-    (request) => sessions.refresh(request.body.refreshToken),
+    (request) => sessions.refresh(request.body.refreshToken, request.network),
   )
 
   fastify.post(
@@ -88,7 +89,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       },
     },
     async (request, reply) => {
-      await sessions.logout(request.session.sessionId)
+      const { userId, sessionId } = request.session
+      await sessions.logout(sessionId, { userId, network: request.network })
       return reply.code(204).send(null)
     },
   )
@@ -110,7 +112,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       },
     },
     async (request, reply) => {
-      await accounts.logoutEverywhere(request.session.userId)
+      await accounts.logoutEverywhere(request.session.userId, request.network)
       return reply.code(204).send(null)
     },
   )
