@@ -261,8 +261,11 @@ t.test('what happens to accounts is told in the log, without passwords and token
   const call = api(url)
   const canary = 'canary-7f3a9-password'
   const secrets = [canary]
+  // Not one that an earlier test has locked.
+  const username = `Told.${randomBytes(6).toString('hex')}`
   const registered = await call<SignedIn>('POST', '/api/auth/register', {
-    ...ada,
+    username,
+    email: `${username}@example.org`,
     password: canary,
   })
   const { token, refreshToken } = registered.body
@@ -270,8 +273,8 @@ t.test('what happens to accounts is told in the log, without passwords and token
   secrets.push(token, refreshToken, pair.body.token, pair.body.refreshToken)
 
   for (const body of [
-    { username: ada.username, password: canary },
-    { username: ada.username, password: `${canary}!` },
+    { username, password: canary },
+    { username, password: `${canary}!` },
     { username: canary, password: canary },
     { password: canary },
     { username: { $ne: canary }, password: canary },
