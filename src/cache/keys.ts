@@ -59,10 +59,16 @@ export const serversChannel = `${prefix}:servers`
 /** How far back, in milliseconds, a server that did not hear wants to be told again. */
 export const missedNewsChannel = `${prefix}:missed-news`
 
-/** The stream log of one run of a reply; once it has ended it only keeps a late owner out. */
+/** Keys that a server could not delete: nobody believes what is under them until it is deleted. */
+export const lostDeletionsChannel = `${prefix}:lost-deletions`
+
+/**
+ * The stream log of one run of a reply, whose life is renewed while it is written; once it has ended
+ * it only keeps a late owner out.
+ */
 export const streamLogKey = (messageId: string, epoch: number) => ({
   key: `${prefix}:s:{${messageId}}:${epoch}`,
-  ttlMs: 6 * 60 * minute,
+  ttlMs: 30 * minute,
   endedTtlMs: minute,
 })
 

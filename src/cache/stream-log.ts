@@ -1,3 +1,4 @@
+import type { ChainableCommander } from 'ioredis'
 import { streamLogKey } from './keys.js'
 import type { RedisClient } from './redis.js'
 
@@ -24,7 +25,8 @@ interface StreamLogEntry {
   delta: TextParts
   /** How many tokens the texts have, up to this entry's end. */
   tokens: number
-  isFirst: boolean
+  /** Whether the log's life begins anew with this entry, as it does with the first. */
+  renews: boolean
 }
 
 /**
@@ -32,18 +34,25 @@ interface StreamLogEntry {
  * has the store's checkpoint besides.
  */
 export interface StreamLog {
-  /** @returns whether it was stored: not when the log is closed, or away. */
+  /** @returns whether nothing is left to do: it is stored, or the log is closed. */
   append(entry: StreamLogEntry): Promise<boolean>
   /** What follows `known` without a gap. */
   read(messageId: string, epoch: number, known: TextLengths): Promise<LoggedText>
-  /** Lets nothing more be appended, by whoever still thinks that it runs the reply. */
+  /**
+   * Lets nothing more be appended, by whoever still thinks that it runs the reply. While Redis is
+   * away it is tried again.
+   */
   close(messageId: string, epoch: number): Promise<void>
+  /** Tries nothing again any more. */
+  stop(): void
 }
 
 const maxEntries = 20_000
 const entriesPerRead = 1000
 /** The greatest id that a stream can have but for the last, which nothing can follow. */
 const terminalId = '18446744073709551614-1'
+/** Logs that could not be closed: how many are remembered, and how often they are tried again. */
+const unclosedLogs = { max: 10_000, retryMs: 1000 }
 
 /**
  * The stream log in Redis: a stream for each run of a reply. An entry's id is where the text ends
@@ -55,18 +64,43 @@ export function createStreamLog(
   client: RedisClient,
   run: <T>(operation: () => Promise<T>) => Promise<T | undefined>,
 ): StreamLog {
+  const unclosed = new Map<string, () => Promise<boolean>>()
+  let retry: NodeJS.Timeout | undefined
+  let isStopped = false
+
+  function retryLater(): void {
+    if (isStopped || unclosed.size === 0) return
+    retry ??= setTimeout(async () => {
+      for (const [key, close] of unclosed) {
+        if (!(await close())) break
+        unclosed.delete(key)
+      }
+      retry = undefined
+      retryLater()
+    }, unclosedLogs.retryMs).unref()
+  }
+
   return {
-    async append({ messageId, epoch, end, delta, tokens, isFirst }) {
+    async append({ messageId, epoch, end, delta, tokens, renews }) {
       const { key, ttlMs } = streamLogKey(messageId, epoch)
-      const fields = [
+      const id = `${end.content}-${1 + end.thinking}`
+      const entry = [
+        ...['MAXLEN', '~', maxEntries, id],
         ...(delta.content ? ['d', delta.content] : []),
         ...(delta.thinking ? ['t', delta.thinking] : []),
         ...['n', tokens],
       ]
-      const id = `${end.content}-${1 + end.thinking}`
-      const added = await run(() => client.xadd(key, 'MAXLEN', '~', maxEntries, id, ...fields))
-      if (added && isFirst) await run(() => client.pexpire(key, ttlMs))
-      return added !== undefined
+      if (!renews) {
+        const added = await run(() => client.xadd(key, 'NOMKSTREAM', ...entry).catch(unlessLater))
+        // A log that Redis has lost is begun anew, with a life of its own.
+        if (added !== null) return added !== undefined
+      }
+      return await did(() =>
+        client
+          .multi()
+          .xadd(key, ...entry)
+          .pexpire(key, ttlMs),
+      )
     },
 
     async read(messageId, epoch, known) {
@@ -87,16 +121,36 @@ export function createStreamLog(
 
     async close(messageId, epoch) {
       const { key, endedTtlMs } = streamLogKey(messageId, epoch)
-      await run(() => client.xadd(key, terminalId, 'end', '1').catch(unlessClosed))
-      await run(() => client.pexpire(key, endedTtlMs))
+      const close = () =>
+        did(() => client.multi().xadd(key, terminalId, 'end', '1').pexpire(key, endedTtlMs))
+      if ((await close()) || unclosed.size >= unclosedLogs.max) return
+      unclosed.set(key, close)
+      retryLater()
     },
+
+    stop() {
+      isStopped = true
+      clearTimeout(retry)
+    },
+  }
+
+  /** Runs a transaction, so that no entry is without a life. @returns whether it was done. */
+  async function did(transaction: () => ChainableCommander): Promise<boolean> {
+    const done = await run(async () => {
+      for (const [error] of (await transaction().exec()) ?? []) if (error) unlessLater(error)
+      return true
+    })
+    return done === true
   }
 }
 
-/** Who hands a reply over closes its log, and so does who takes it over, maybe at the same time. */
-function unlessClosed(error: Error): null {
+/**
+ * An entry that does not come after the last one is there already, and its acknowledgement was lost;
+ * or the log was closed, by who hands the reply over and by who takes it over, say.
+ */
+function unlessLater(error: Error): string {
   if (!/equal or smaller than the target stream top item/.test(error.message)) throw error
-  return null
+  return ''
 }
 
 /** What the log's entries add to a text of known lengths. */

@@ -247,6 +247,7 @@ export class Generations {
     await this.#checkpoints.close()
     this.#flusher.close()
     this.#logWriter?.close()
+    this.#services.shared?.streamLog.stop()
     this.#unconfirmed.close()
     await this.#others.close()
     await this.#leave?.()
@@ -278,6 +279,8 @@ export class Generations {
   #noteMove(row: MessageRow): void {
     this.#forgetPages(row.userId)
     if (!hasEnded(row)) return
+    // The writer of a reply that is held here closes its log; of any other the holder may be dead.
+    if (!this.#held.has(row.id)) void this.#services.shared?.streamLog.close(row.id, row.epoch)
     this.#endedLately.note(row)
     this.#others.claimed(row.id)
   }

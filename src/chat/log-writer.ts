@@ -3,10 +3,15 @@ import type { LiveReply } from './live-reply.js'
 
 /** How long announced text may wait for the log, to share a command with what follows. */
 const writeEveryMs = 100
+/** How often a log's life is renewed; it is several times as long. */
+const renewEveryMs = 10 * 60_000
 
 interface Written {
   lengths: TextLengths
-  isFirst: boolean
+  /** Whether anything was sent to the log. */
+  isBegun: boolean
+  /** When the log's life began anew, by `performance.now()`. */
+  renewedAt: number
   writing: Promise<void> | undefined
 }
 
@@ -20,8 +25,9 @@ export class LogWriter {
 
   /** A run of a reply begins, with the text that it has then. */
   begin(reply: LiveReply): void {
+    const renewedAt = Number.NEGATIVE_INFINITY
     const lengths = lengthsOf(reply)
-    this.#written.set(reply, { lengths, isFirst: true, writing: undefined })
+    this.#written.set(reply, { lengths, isBegun: false, renewedAt, writing: undefined })
   }
 
   /** More was announced. */
@@ -43,7 +49,7 @@ export class LogWriter {
     const written = this.#written.get(reply)
     this.#written.delete(reply)
     await written?.writing
-    if (written && !written.isFirst) await this.log.close(reply.id, reply.epoch)
+    if (written?.isBegun) await this.log.close(reply.id, reply.epoch)
   }
 
   close(): void {
@@ -77,10 +83,12 @@ export class LogWriter {
       thinking: reply.thinking.slice(thinking),
     }
     if (!delta.content && !delta.thinking) return
-    const { isFirst } = written
-    if (await this.log.append({ messageId, epoch, end, delta, tokens, isFirst })) {
+    const now = performance.now()
+    const renews = now - written.renewedAt > renewEveryMs
+    written.isBegun = true
+    if (await this.log.append({ messageId, epoch, end, delta, tokens, renews })) {
       written.lengths = end
-      written.isFirst = false
+      if (renews) written.renewedAt = now
     } else if (this.#written.has(reply)) this.add(reply)
   }
 }

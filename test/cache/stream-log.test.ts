@@ -1,7 +1,9 @@
 import { Redis } from 'ioredis'
 import t from 'tap'
+import { streamLogKey } from '../../src/cache/keys.js'
 import { createStreamLog } from '../../src/cache/stream-log.js'
 import { newId } from '../../src/ids.js'
+import { eventually } from '../services/eventually.js'
 
 const url = process.env.REDIS_URL
 
@@ -10,19 +12,23 @@ else {
   const client = new Redis(url)
   t.teardown(() => client.quit())
   const refusals: string[] = []
-  const log = createStreamLog(client, (operation) =>
-    operation().catch((error: Error) => {
+  let isAway = false
+  const log = createStreamLog(client, async (operation) => {
+    if (isAway) return undefined
+    return operation().catch((error: Error) => {
       refusals.push(error.message)
       return undefined
-    }),
-  )
+    })
+  })
+  t.teardown(() => log.stop())
+  const lifeOf = (id: string) => client.pttl(streamLogKey(id, 1).key)
   const entry = (messageId: string, content: string, delta: string) => ({
     messageId,
     epoch: 1,
     end: { content: content.length, thinking: 0 },
     delta: { content: delta, thinking: '' },
     tokens: content.length,
-    isFirst: content === delta,
+    renews: content === delta,
   })
   const none = { content: 0, thinking: 0 }
 
@@ -45,8 +51,43 @@ else {
     await log.append(entry(id, 'one ', 'one '))
     await Promise.all(Array.from({ length: 10 }, () => log.close(id, 1)))
     t.same(refusals, [], 'that is no fault')
-    t.equal(await log.append(entry(id, 'one two', 'two')), false)
-    t.equal(refusals.length, 1)
+    t.equal(await log.append(entry(id, 'one two', 'two')), true, 'there is nothing to try again')
+    t.same(refusals, [])
     t.same(await log.read(id, 1, none), { content: 'one ', thinking: '', tokens: 4 })
+  })
+
+  t.test('an entry whose acknowledgement was lost is taken as stored', async (t) => {
+    const id = newId()
+    for (const _ of ['first', 'again']) t.equal(await log.append(entry(id, 'one ', 'one ')), true)
+    for (const _ of ['first', 'again']) t.equal(await log.append(entry(id, 'one two', 'two')), true)
+    t.same(refusals, [])
+    t.same(await log.read(id, 1, none), { content: 'one two', thinking: '', tokens: 7 })
+  })
+
+  t.test('a log has a life from its first entry, also where Redis lost it meanwhile', async (t) => {
+    const id = newId()
+    await log.append(entry(id, 'one ', 'one '))
+    t.ok((await lifeOf(id)) > 0)
+    await client.del(streamLogKey(id, 1).key)
+    t.equal(await log.append(entry(id, 'one two', 'two')), true)
+    t.ok((await lifeOf(id)) > 0)
+    t.same(await log.read(id, 1, { content: 4, thinking: 0 }), { content: 'two', thinking: '', tokens: 7 })
+    await log.close(id, 1)
+    t.ok((await lifeOf(id)) <= 60_000)
+    const neverWritten = newId()
+    await log.close(neverWritten, 1)
+    const life = await lifeOf(neverWritten)
+    t.ok(life > 0 && life <= 60_000)
+  })
+
+  t.test('a log that is closed while Redis is away is closed when it is back', async (t) => {
+    const id = newId()
+    await log.append(entry(id, 'one ', 'one '))
+    isAway = true
+    await log.close(id, 1)
+    isAway = false
+    t.ok((await lifeOf(id)) > 60_000)
+    await eventually('it is closed', async () => (await lifeOf(id)) <= 60_000)
+    t.same(refusals, [])
   })
 }
