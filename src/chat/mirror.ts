@@ -6,8 +6,8 @@ import type { Hub } from './hub.js'
 import { LiveReply } from './live-reply.js'
 import type { Peers } from './peers.js'
 
-/** Frames that come while missed text is fetched; more than this are fetched as well. */
-const maxEarly = 1000
+/** Text that waits for what is missing before it, in UTF-16 units; of more, the newest is kept. */
+const maxAheadUnits = 1024 * 1024
 /** How often, and how many times, text that the log does not have yet is asked for again. */
 const retry = { ms: 50, tries: 20 }
 
@@ -17,6 +17,12 @@ export interface MirrorParts {
   peers: Peers
 }
 
+/** Text that was told, before which text is missing. */
+interface Ahead {
+  offset: number
+  text: string
+}
+
 /**
  * A run of a reply that another server holds, followed here: its text grows by the frames that
  * server tells, and what was lost on the way comes from the stream log, or the store's checkpoint.
@@ -24,10 +30,10 @@ export interface MirrorParts {
  */
 export class Mirror {
   readonly reply: LiveReply
-  /** When the holder was last heard of, in milliseconds since 1970. */
+  /** When what is known was last up to date, in milliseconds since 1970. */
   heardAt = Date.now()
-  /** Set while missed text is fetched: frames that came meanwhile. */
-  #early: MessageChunk[] | undefined
+  readonly #ahead: { content?: Ahead | undefined; thinking?: Ahead | undefined } = {}
+  #fetching = false
   #subscribed: Promise<() => Promise<void>> | undefined
 
   constructor(
@@ -50,7 +56,7 @@ export class Mirror {
     const hear = (frame: MessageChunk) => this.#hear(frame)
     this.#subscribed = this.parts.peers.hear<MessageChunk>(replyChannel(this.reply.id), hear)
     await this.#subscribed
-    await this.#catchUp([])
+    await this.#catchUp()
   }
 
   /** Takes the store's record: its text may be further, and the reply may have begun. */
@@ -61,6 +67,7 @@ export class Mirror {
       { content: row.content, thinking: row.thinking ?? '' },
       { content: 0, thinking: 0 },
     )
+    this.#applyAhead()
   }
 
   /** The reply has ended, and so has this. */
@@ -94,37 +101,42 @@ export class Mirror {
     void this.#subscribed?.then((unsubscribe) => unsubscribe())
   }
 
-  #hear(frame: MessageChunk): void {
-    if (frame.epoch !== this.epoch || this.reply.isOver) return
-    this.heardAt = Date.now()
-    if (this.#early) {
-      if (this.#early.length < maxEarly) this.#early.push(frame)
-    } else if (!this.#apply(frame)) void this.#catchUp([frame])
-  }
-
-  /** @returns false when text is missing before the frame. */
-  #apply({ offset, delta, thinking }: MessageChunk): boolean {
+  #hear({ epoch, offset, delta, thinking }: MessageChunk): void {
+    if (epoch !== this.epoch || this.reply.isOver) return
     const part = thinking ? 'thinking' : 'content'
-    const have = this.#length(part)
-    if (offset > have) return false
-    this.#extend(
-      { content: '', thinking: '', [part]: delta },
-      { content: offset, thinking: offset },
-    )
-    return true
+    const ahead = this.#ahead[part]
+    const follows = ahead && ahead.offset + ahead.text.length === offset
+    const isTooMuch = ahead && ahead.text.length + delta.length > maxAheadUnits
+    if (follows && !isTooMuch) ahead.text += delta
+    else this.#ahead[part] = { offset, text: delta }
+    // What cannot be applied counts as silence, which has the store's checkpoint read.
+    if (this.#applyAhead()) this.heardAt = Date.now()
+    else void this.#catchUp()
   }
 
-  /** Fetches what is missing before the frames that came already. */
-  async #catchUp(early: MessageChunk[]): Promise<void> {
-    this.#early = early
+  /** Applies what was told as far as nothing is missing before it. @returns whether all was applied. */
+  #applyAhead(): boolean {
+    for (const part of ['thinking', 'content'] as const) {
+      const ahead = this.#ahead[part]
+      if (!ahead || ahead.offset > this.#length(part)) continue
+      const from = { content: 0, thinking: 0, [part]: ahead.offset }
+      this.#ahead[part] = undefined
+      this.#extend({ content: '', thinking: '', [part]: ahead.text }, from)
+    }
+    return !this.#ahead.content && !this.#ahead.thinking
+  }
+
+  /** Fetches what is missing before the text that was told already. */
+  async #catchUp(): Promise<void> {
+    if (this.#fetching) return
+    this.#fetching = true
     for (let tries = 0; tries < retry.tries && !this.reply.isOver; tries += 1) {
       const known = { content: this.#length('content'), thinking: this.#length('thinking') }
       this.#extend(await this.parts.log.read(this.reply.id, this.epoch, known), known)
-      while (early[0] && this.#apply(early[0])) early.shift()
-      if (early.length === 0) break
+      if (this.#applyAhead()) break
       await new Promise((resolve) => setTimeout(resolve, retry.ms).unref())
     }
-    this.#early = undefined
+    this.#fetching = false
   }
 
   /** Announces what the texts, which begin at `from`, have beyond what is known. */

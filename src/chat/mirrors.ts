@@ -44,12 +44,18 @@ interface MirrorsParts extends MirrorParts {
   warnings: Log
 }
 
+/** One reading of a chat's running replies, and the one that follows it when it is asked for. */
+interface Refreshing {
+  done: Promise<void>
+  next: Promise<void> | undefined
+}
+
 /** The replies that other servers hold, followed while somebody here listens to their chats. */
 export class Mirrors implements OtherServers {
   /** By chat, then by reply. */
   readonly #chats = new Map<string, Map<string, Mirror>>()
   readonly #mirrors = new Map<string, Mirror>()
-  readonly #refreshing = new Map<string, Promise<void>>()
+  readonly #refreshing = new Map<string, Refreshing>()
   readonly #chatListening: Listening
   readonly #userListening: Listening
   readonly #timer: NodeJS.Timeout
@@ -85,13 +91,24 @@ export class Mirrors implements OtherServers {
     return Array.from(this.#chats.get(chatId)?.values() ?? [], (mirror) => mirror.reply)
   }
 
+  /** What is being read may be older than what the caller has heard: it is then read once more. */
   async refresh(chatId: string): Promise<void> {
     if (!this.#chatListening.isOpen(chatId)) return
-    const refreshing =
-      this.#refreshing.get(chatId) ??
-      this.#refresh(chatId).finally(() => this.#refreshing.delete(chatId))
+    const current = this.#refreshing.get(chatId)
+    if (!current) return this.#beginRefresh(chatId)
+    current.next ??= current.done.catch(() => {}).then(() => this.#beginRefresh(chatId))
+    await current.next
+  }
+
+  #beginRefresh(chatId: string): Promise<void> {
+    const done = this.#refresh(chatId)
+    const refreshing: Refreshing = { done, next: undefined }
     this.#refreshing.set(chatId, refreshing)
-    await refreshing
+    const forget = () => {
+      if (!refreshing.next) this.#refreshing.delete(chatId)
+    }
+    done.then(forget, forget)
+    return done
   }
 
   async stop({ id, chatId }: { id: string; chatId: string }): Promise<void> {
@@ -121,7 +138,9 @@ export class Mirrors implements OtherServers {
     this.#closed = true
     clearInterval(this.#timer)
     for (const mirror of this.#mirrors.values()) this.#drop(mirror)
-    await Promise.all(this.#refreshing.values())
+    await Promise.allSettled(
+      Array.from(this.#refreshing.values(), ({ done, next }) => next ?? done),
+    )
   }
 
   #tellServers(news: ServerNews): void {
@@ -162,6 +181,7 @@ export class Mirrors implements OtherServers {
 
   async #refresh(chatId: string): Promise<void> {
     const { store, held, endedLately } = this.parts
+    if (this.#closed) return
     const rows = await store.listActiveReplies(chatId)
     if (this.#closed || !this.#chatListening.isOpen(chatId)) return
     const following: Promise<void>[] = []
