@@ -1,7 +1,7 @@
 import type { Cluster, Redis } from 'ioredis'
 import { Breaker, within } from './breaker.js'
 import type { Cache } from './cache.js'
-import { missedNewsChannel } from './keys.js'
+import { lostDeletionsChannel, missedNewsChannel } from './keys.js'
 import { createMemoryCache } from './memory.js'
 import { News } from './news.js'
 import { oneNode } from './one-node.js'
@@ -58,19 +58,44 @@ async function countInRedis(client: RedisClient, key: string, windowMs: number, 
  */
 export function createRedisCache(client: RedisClient, options: RedisCacheOptions): RedisCache {
   const local = createMemoryCache()
-  // What could not be deleted would come back with Redis, out of date.
+  // What could not be deleted is out of date: it is not believed until it is deleted.
   const lostDeletions = new Set<string>()
+  let retry: NodeJS.Timeout | undefined
+  let isClosed = false
+
+  /** Deletes what could not be, one by one: the keys of one command must lie on one of a cluster's nodes. */
+  async function deleteLost(): Promise<void> {
+    const unlink = async (key: string) => {
+      await client.unlink(key)
+      lostDeletions.delete(key)
+    }
+    const [first, ...others] = lostDeletions
+    // Whether Redis writes shows with one.
+    if (first !== undefined) await unlink(first)
+    await Promise.all(others.map(unlink))
+  }
+
+  /** A Redis that answers and does not write is asked again; one that is away, by the breaker's probe. */
+  function deleteLostLater(): void {
+    if (isClosed || lostDeletions.size === 0) return
+    retry ??= setTimeout(async () => {
+      await breaker.run(deleteLost)
+      retry = undefined
+      deleteLostLater()
+    }, retryMs).unref()
+  }
+
+  function loseDeletion(key: string): void {
+    if (lostDeletions.size < maxLostDeletions) lostDeletions.add(key)
+    deleteLostLater()
+  }
+
   const breaker = new Breaker({
     timeoutMs: operationTimeoutMs,
     retryMs,
     probe: async () => {
       await client.ping()
-      // One by one: the keys of one command must not lie on several of a cluster's nodes.
-      const unlinks = Array.from(lostDeletions, async (key) => {
-        await client.unlink(key)
-        lostDeletions.delete(key)
-      })
-      await Promise.all(unlinks)
+      await deleteLost()
     },
     isAnswer: (error) => error instanceof Error && error.name === 'ReplyError',
     onChange: (state, cause) => {
@@ -96,6 +121,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       const message = news.hear(text)
       if (message === undefined) return
       if (channel === missedNewsChannel) news.repeat(Number(message))
+      else if (channel === lostDeletionsChannel) loseDeletion(message)
       else void local.publish(channel, message).catch(options.onUnreadable)
     },
     onGap: (ms) => {
@@ -115,6 +141,8 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     },
 
     async close() {
+      isClosed = true
+      clearTimeout(retry)
       breaker.close()
       subscriptions.close()
       news.close()
@@ -127,12 +155,15 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       await local.close()
     },
 
+    // By GETEX, which a Redis that does not write refuses: it could not be told of changes.
     async get(key) {
-      return (await breaker.run(() => client.get(key))) ?? undefined
+      const value = await breaker.run(() => client.getex(key))
+      return lostDeletions.has(key) ? undefined : (value ?? undefined)
     },
 
     async getBytes(key) {
-      return (await breaker.run(() => client.getBuffer(key))) ?? undefined
+      const value = await breaker.run(() => client.getexBuffer(key))
+      return lostDeletions.has(key) ? undefined : (value ?? undefined)
     },
 
     async set(key, value, ttlMs) {
@@ -142,7 +173,9 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     async delete(key) {
       await local.delete(key)
       const deleted = await breaker.run(() => client.unlink(key))
-      if (deleted === undefined && lostDeletions.size < maxLostDeletions) lostDeletions.add(key)
+      if (deleted !== undefined) return
+      loseDeletion(key)
+      if (!breaker.isAway) await news.tellLive(lostDeletionsChannel, key)
     },
 
     async hit(key, windowMs, events = 1) {
@@ -167,10 +200,11 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
 
     async subscribe(channel, listener) {
       const unsubscribe = await local.subscribe(channel, listener)
-      await Promise.all([subscriptions.add(missedNewsChannel), subscriptions.add(channel)])
+      const channels = [missedNewsChannel, lostDeletionsChannel, channel]
+      await Promise.all(channels.map((one) => subscriptions.add(one)))
       return async () => {
         await unsubscribe()
-        await Promise.all([subscriptions.remove(missedNewsChannel), subscriptions.remove(channel)])
+        await Promise.all(channels.map((one) => subscriptions.remove(one)))
       }
     },
   }
