@@ -71,7 +71,11 @@ else {
     await client.del(streamLogKey(id, 1).key)
     t.equal(await log.append(entry(id, 'one two', 'two')), true)
     t.ok((await lifeOf(id)) > 0)
-    t.same(await log.read(id, 1, { content: 4, thinking: 0 }), { content: 'two', thinking: '', tokens: 7 })
+    t.same(await log.read(id, 1, { content: 4, thinking: 0 }), {
+      content: 'two',
+      thinking: '',
+      tokens: 7,
+    })
     await log.close(id, 1)
     t.ok((await lifeOf(id)) <= 60_000)
     const neverWritten = newId()
