@@ -69,3 +69,9 @@ export const ChatWithMessages = Model(
   Type.Object({ ...chat, messages: Type.Array(Message), nextCursor: NextCursor }),
 )
 export type ChatWithMessages = Static<typeof ChatWithMessages>
+
+export const MessageList = Model(
+  'MessageList',
+  Type.Object({ messages: Type.Array(Message), nextCursor: NextCursor }),
+)
+export type MessageList = Static<typeof MessageList>

@@ -1,5 +1,13 @@
 import { LRUCache } from 'lru-cache'
-import type { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../schemas/chats.js'
+import type {
+  Chat,
+  ChatInput,
+  ChatList,
+  ChatPatch,
+  ChatWithMessages,
+  MessageList,
+} from '../../schemas/chats.js'
+import type { Message } from '../../schemas/messages.js'
 import type { Cache } from '../cache/cache.js'
 import { chatListKey, chatPageKey, chatsState, limitKey } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
@@ -13,6 +21,7 @@ import type { Cursors } from './cursor.js'
 import type { Hub } from './hub.js'
 import { assertWithinLimits, type OptionLimits } from './option-limits.js'
 import { presentChat, presentMessage, presentSummary } from './present.js'
+import type { Rejoining } from './rejoining.js'
 import { hasEnded } from './reply-state.js'
 import type { Stopping } from './stopping.js'
 
@@ -27,6 +36,7 @@ interface Page {
 
 interface Generations {
   send(input: SendInput): Promise<StoredTurn>
+  rejoining: Pick<Rejoining, 'read'>
   stopping: Pick<Stopping, 'stopChat'>
   dropChat(chatId: string): void
 }
@@ -108,6 +118,21 @@ export class Chats {
       const value = await read()
       return { value, lasts: value.messages.every(hasEnded) }
     })
+  }
+
+  /** A page of a chat's messages, in order; the newest are the first page. @throws as `read`. */
+  async listMessages(
+    userId: string,
+    chatId: string,
+    { limit, cursor }: Page,
+  ): Promise<MessageList> {
+    await this.find(userId, chatId)
+    return this.#readMessages(chatId, limit, cursor)
+  }
+
+  /** One message; a running reply with its text so far. @throws AppError MESSAGE_NOT_FOUND. */
+  async readMessage(userId: string, chatId: string, messageId: string): Promise<Message> {
+    return presentMessage(await this.generations.rejoining.read(userId, chatId, messageId))
   }
 
   /** @throws AppError CHAT_NOT_FOUND, and of its model and options as `create`. */
@@ -225,12 +250,20 @@ export class Chats {
     cursor: string | undefined,
   ): Promise<ChatWithMessages> {
     const row = await this.find(userId, chatId)
+    return { ...presentChat(row), ...(await this.#readMessages(chatId, limit, cursor)) }
+  }
+
+  async #readMessages(
+    chatId: string,
+    limit: number,
+    cursor: string | undefined,
+  ): Promise<MessageList> {
     const list = `messages:${chatId}`
     const before = cursor === undefined ? undefined : Number(this.cursors.open(list, cursor)[0])
     const rows = await this.store.listMessages(chatId, limit, before)
     const first = rows[0]
     const nextCursor = first && first.seq > 1 ? this.cursors.seal(list, [first.seq]) : null
-    return { ...presentChat(row), messages: rows.map(presentMessage), nextCursor }
+    return { messages: rows.map(presentMessage), nextCursor }
   }
 
   async #readList(userId: string, limit: number, cursor: string | undefined): Promise<ChatList> {

@@ -49,6 +49,15 @@ export class Rejoining {
     return row
   }
 
+  /** A message as it is now: a running reply with its text so far. @throws as `find`. */
+  async read(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
+    const row = await this.find(userId, chatId, messageId)
+    const reply = hasEnded(row) ? undefined : this.live(messageId)
+    if (!reply) return row
+    const thinking = reply.thinking.slice(0)
+    return { ...reply.row, content: reply.text.slice(0), ...(thinking && { thinking }) }
+  }
+
   /**
    * What a client that joins a chat is given: the replies that have not ended, and the one it asks
    * for even when it has.

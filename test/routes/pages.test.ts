@@ -1,6 +1,6 @@
 import t from 'tap'
-import type { ChatList, ChatWithMessages } from '../../schemas/chats.js'
-import type { Turn } from '../../schemas/messages.js'
+import type { ChatList, ChatWithMessages, MessageList } from '../../schemas/chats.js'
+import type { Message, Turn } from '../../schemas/messages.js'
 import { AppError } from '../../src/errors.js'
 import { newId } from '../../src/ids.js'
 import { api, register } from '../services/app.js'
@@ -208,4 +208,42 @@ t.test('a turn of a server that died before it could tell is seen when it is mov
     // Less than what is kept lives by itself.
     20_000,
   )
+})
+
+t.test('the messages of a chat are listed by themselves, the newest first to be had', async (t) => {
+  const { call, newChat, send, messagesOf } = await startConversation(t)
+  const chatId = await newChat()
+  for (const content of ['len=10', 'len=20', 'len=30']) await send(chatId, { content })
+  const path = messagesOf(chatId)
+  const { body: newest } = await call<MessageList>('GET', `${path}?limit=4`)
+  t.same(
+    newest.messages.map(({ seq }) => seq),
+    [3, 4, 5, 6],
+  )
+  const older = await call<MessageList>('GET', `${path}?limit=4&before=${newest.nextCursor}`)
+  t.match(older.body, { messages: [{ seq: 1, content: 'len=10' }, { seq: 2 }], nextCursor: null })
+  t.match(await call('GET', `${path}?before=nonsense`), {
+    status: 400,
+    body: { code: 'BAD_CURSOR' },
+  })
+})
+
+t.test('one message is read by its id, a running reply with its text so far', async (t) => {
+  const { call, newChat, post, messagesOf } = await startConversation(t)
+  const chatId = await newChat()
+  const content = 'len=3000 rate=300'
+  const { message, reply } = (await post(chatId, { content })).body
+  const read = async (id: string) =>
+    (await call<Message>('GET', `${messagesOf(chatId)}/${id}`)).body
+  t.match(await read(message.id), { id: message.id, role: 'user', content })
+  await eventually('its text has begun', async () => (await read(reply.id)).content !== '')
+  const running = await read(reply.id)
+  t.equal(running.status, 'streaming')
+  t.ok(standInReply(content).startsWith(running.content))
+  const { body: stopped } = await call<Message>('POST', `${messagesOf(chatId)}/${reply.id}/stop`)
+  t.same(await read(reply.id), stopped)
+  t.match(await call('GET', `${messagesOf(chatId)}/${newId()}`), {
+    status: 404,
+    body: { code: 'MESSAGE_NOT_FOUND' },
+  })
 })

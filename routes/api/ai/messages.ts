@@ -1,7 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
-import { Closed, errors, Id } from '../../../schemas/common.js'
+import { MessageList } from '../../../schemas/chats.js'
+import { Closed, Cursor, errors, Id, Limit } from '../../../schemas/common.js'
 import { Message, MessageInput, Turn } from '../../../schemas/messages.js'
 
 const MessageParams = Closed({ chatId: Id, messageId: Id })
@@ -85,6 +86,38 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       }
       return reply.code(201).send(await turns.whole(turn, gone))
     },
+  )
+
+  fastify.get(
+    '/chats/:chatId/messages',
+    {
+      schema: {
+        operationId: 'listMessages',
+        tags: ['messages'],
+        summary: 'List a chat’s messages',
+        description: 'The newest, in order; `nextCursor` leads to older ones.',
+        params: Closed({ chatId: Id }),
+        querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
+        response: { 200: MessageList, ...errors(400, 401, 404, 429, 500, 503) },
+      },
+    },
+    ({ session, params, query: { limit, before } }) =>
+      chats.listMessages(session.userId, params.chatId, { limit, cursor: before }),
+  )
+
+  fastify.get(
+    '/chats/:chatId/messages/:messageId',
+    {
+      schema: {
+        operationId: 'getMessage',
+        tags: ['messages'],
+        summary: 'Read a message',
+        description: 'A reply that still runs has its text so far.',
+        params: MessageParams,
+        response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
+      },
+    },
+    ({ session, params }) => chats.readMessage(session.userId, params.chatId, params.messageId),
   )
 
   fastify.post(
