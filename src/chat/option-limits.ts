@@ -49,12 +49,15 @@ export function withinLimits(
   }
 }
 
-/** How many tokens a reply may have at most: what is asked for, else what its model says itself. */
+/**
+ * How many tokens a reply may have at most: what is asked for, else what its model says itself.
+ * Ollama takes 0 and less for no limit.
+ */
 export function mostTokens(
   { num_predict }: GenerationOptions,
   { maxNumPredict }: OptionLimits,
   { numPredict = -1 }: Model,
 ): number {
   const wanted = num_predict ?? numPredict
-  return wanted < 0 ? maxNumPredict : Math.min(wanted, maxNumPredict)
+  return wanted <= 0 ? maxNumPredict : Math.min(wanted, maxNumPredict)
 }

@@ -135,13 +135,22 @@ t.test('Ollama is never asked for more than the bounds', async (t) => {
     model('plain:latest'),
     model('short:latest', { parameters: 'num_predict 50\nstop  "x"' }),
     model('endless:latest', { parameters: 'num_predict    -1' }),
+    model('zero:latest', { parameters: 'num_predict    0' }),
   ]
-  const { standIn, newChat, send } = await startConversation(t, wide, { models })
+  const { standIn, url, user, newChat, send } = await startConversation(t, wide, { models })
+  const socket = await connect(t, url, user.token)
+  const heard = record(socket)
   const sentWith = async (name: string, options?: object) => {
     const chatId = await newChat({ model: name })
-    const { status } = await send(chatId, { content: 'len=5', ...(options && { options }) })
+    const input = { content: 'len=5', ...(options && { options }) }
+    const { status } = await send(chatId, input)
     t.equal(status, 201)
-    return standIn.callsOf('/api/chat').at(-1)?.body.options?.num_predict
+    const { reply } = await ask(socket, 'chat-message', { chatId, ...input })
+    t.equal((await heard.message(reply.id)).status, 'complete')
+    const sent = standIn.callsOf('/api/chat').splice(-2)
+    const [overRest, overSocket] = sent.map(({ body }) => body.options?.num_predict)
+    t.equal(overSocket, overRest)
+    return overRest
   }
   t.equal(await sentWith('plain'), 1000, 'no bound becomes the operator’s')
   t.equal(await sentWith('plain', { num_predict: -1 }), 1000)
@@ -149,6 +158,8 @@ t.test('Ollama is never asked for more than the bounds', async (t) => {
   t.equal(await sentWith('plain', { num_predict: 7 }), 7)
   t.equal(await sentWith('short'), 50, 'the Modelfile’s own is kept')
   t.equal(await sentWith('endless'), 1000)
+  t.equal(await sentWith('plain', { num_predict: 0 }), 1000, 'Ollama takes 0 for no limit')
+  t.equal(await sentWith('zero'), 1000)
 })
 
 t.test('what a chat stored before a bound was lowered is cut to it', async (t) => {
