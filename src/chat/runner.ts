@@ -224,6 +224,8 @@ export class Runner {
         ...(think !== undefined && canThink(model) && { think }),
       },
       (content, thinking) => {
+        // The server that goes on with the reply asks for the rest again.
+        if (reply.isGivenUp) return
         clock.note(content)
         reply.tokens.kept++
         this.#receive(reply, content, thinking)

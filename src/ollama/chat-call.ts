@@ -214,6 +214,12 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (content !== '' || thinking !== '') this.#parts.onDelta(content, thinking)
   }
 
+  /** Tells what was held back because it could begin a tag: nothing follows it. */
+  #tellHeld() {
+    const { content, thinking } = this.#tags.end()
+    this.#tell(content, thinking)
+  }
+
   #takeErrorBody(refused: Refused, chunk: Buffer) {
     refused.bytes += chunk.length
     if (refused.bytes > errorBodyBytes) return this.#fail(this.#refusal(refused))
@@ -226,8 +232,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
 
   /** The rest of the body is waited for a moment, so that the connection can be used again. */
   #finish(result: ChatResult) {
-    const { content, thinking } = this.#tags.end()
-    this.#tell(content, thinking)
+    this.#tellHeld()
     if (!this.#settle()) return
     this.#resolve(result)
     this.#expectWithin(drainMs)
@@ -237,16 +242,16 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (!this.#settle()) return
     // After its end the next one has Ollama's time, unless Ollama gave this one none.
     if (!isTimeout(error)) this.#servedAt = performance.now()
-    this.#reject(error)
+    try {
+      this.#tellHeld()
+      this.#reject(error)
+    } catch (listenerError) {
+      this.#reject(listenerError)
+    }
     this.#parts.disconnect()
   }
 
-  #onAbort = () => {
-    if (!this.#settle()) return
-    this.#servedAt = performance.now()
-    this.#reject(this.#parts.signal.reason)
-    this.#parts.disconnect()
-  }
+  #onAbort = () => this.#fail(this.#parts.signal.reason)
 
   #settle(): boolean {
     if (this.#settled) return false

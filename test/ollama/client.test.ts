@@ -732,3 +732,42 @@ t.test('content that only looks like the tag, or never closes it, is kept whole'
     t.match(heard, { content, thinking }, JSON.stringify(said).slice(0, 40))
   }
 })
+
+t.test('what could have begun a tag is told when a reply is stopped or fails', async (t) => {
+  const { client, standIn } = await start(t, {}, { idleTimeoutMs: 300 })
+  const cases: [said: string, content: string, thinking: string][] = [
+    ['<think>Hm </thin', '', 'Hm </thin'],
+    [' <thi', ' <thi', ''],
+  ]
+  const failures: Record<string, Step> = {
+    MODEL_CUT: { end: true },
+    MODEL_FAILED: { line: { error: 'out of memory' } },
+    MODEL_TIMEOUT: { wait: never },
+  }
+  for (const [said, content, thinking] of cases) {
+    for (const [code, failure] of Object.entries(failures)) {
+      standIn.setScript(() => [{ content: said }, failure])
+      const { outcome, heard } = chat(t, client, '')
+      await t.rejects(outcome, { code })
+      t.match(heard, { content, thinking }, code)
+    }
+    const stop = new AbortController()
+    const arrived = deferred()
+    const line = { message: { thinking: 'T', content: said }, done: false }
+    standIn.setScript(() => [{ line }, { wait: never }])
+    const heard = { content: '', thinking: '' }
+    const outcome = client.chat(
+      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
+      (content, thinking) => {
+        heard.content += content
+        heard.thinking += thinking
+        arrived.resolve()
+      },
+      stop.signal,
+    )
+    await arrived.promise
+    stop.abort(new Error('stopped'))
+    await t.rejects(outcome, { message: 'stopped' })
+    t.same(heard, { content, thinking: `T${thinking}` }, 'stopped')
+  }
+})
