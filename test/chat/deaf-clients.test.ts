@@ -32,7 +32,12 @@ async function startFlooded(t: Teardown) {
   t.teardown(() => standIn.close())
   const DATA_DIR = await mkdtemp(join(tmpdir(), 'chat-slow-'))
   t.teardown(() => rm(DATA_DIR, { recursive: true, force: true }))
-  const { url, end } = await startServer({ DATA_DIR, OLLAMA_API_URL: standIn.url })
+  const { url, end } = await startServer({
+    DATA_DIR,
+    OLLAMA_API_URL: standIn.url,
+    RATE_LIMIT_USER_SOCKETS: '0',
+    RATE_LIMIT_USER_STREAMS: '0',
+  })
   t.teardown(() => end('SIGKILL'))
   const conversation = await converse(url)
   const rssMb = async () => {

@@ -48,7 +48,7 @@ export function record(socket: Socket) {
   socket.on('message-chunk', (chunk: MessageChunk) => chunks.push(chunk) && wake())
 
   /** Resolves when `found` answers with something; fails after `ms`. */
-  function until<T>(found: () => T | undefined, ms = 15_000): Promise<T> {
+  function until<T>(found: () => T | undefined, ms = 60_000): Promise<T> {
     return new Promise((resolve, reject) => {
       const stop = () => {
         waiting.delete(look)
