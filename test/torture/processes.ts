@@ -51,8 +51,8 @@ const modelFault = /"code":"(MODEL_[A-Z_]+|REPLY_INTERRUPTED)"/
 
 const storeFault = /"code":"STORE_UNAVAILABLE"/
 
-/** No token is refreshed. The limits of use are the default ones. */
-const longTokens = { JWT_EXPIRES_IN: '30d' }
+/** No token is refreshed, and no reply is cut. The limits of use are the default ones. */
+const common = { JWT_EXPIRES_IN: '30d', MAX_NUM_PREDICT: '1048576' }
 
 /** A server that dies and comes back, over one data directory and on one port. */
 export class MortalServer {
@@ -73,7 +73,7 @@ export class MortalServer {
     const port = await freePort(trial)
     const server = new MortalServer(
       trial,
-      { ...longTokens, DATA_DIR: join(trial.folder, 'data'), PORT: `${port}`, ...settings },
+      { ...common, DATA_DIR: join(trial.folder, 'data'), PORT: `${port}`, ...settings },
       `http://127.0.0.1:${port}`,
     )
     trial.teardown(() => server.kill())
