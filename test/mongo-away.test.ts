@@ -188,8 +188,11 @@ async function cutsAccount(t: Test) {
 }
 
 async function cutsChat(t: Test) {
-  const { proxy, call, path } = await start(t, 'cut-chat')
+  const { proxy, url, user, call, path, chatId } = await start(t, 'cut-chat')
   const { body: turn } = await call<Turn>('POST', `${path}/messages`, { content: 'len=10' })
+  const socket = await connect(t, url, user.token)
+  const told: unknown[] = []
+  socket.on('chat-deleted', (event) => told.push(event))
   const db = await behind(t, proxy.url)
   const cut = proxy.failBefore(deletesMessages, 'cut')
   t.match(await call('DELETE', path), { status: 503 })
@@ -203,6 +206,11 @@ async function cutsChat(t: Test) {
     return (await db.collection('messages').countDocuments()) === 0
   })
   t.equal(await db.collection('chats').countDocuments(), 0)
+  await eventually('the user’s devices are told', () => told.length > 0)
+  t.equal((await call('DELETE', path)).status, 204, 'who asks again is told of its success')
+  t.equal((await call('DELETE', path)).status, 404)
+  await ask(socket, 'leave-chat', { chatId })
+  t.same(told, [{ chatId }], 'once')
 }
 
 async function cutsTurn(t: Test) {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type {
   Chat,
@@ -27,6 +28,8 @@ import type { Stopping } from './stopping.js'
 
 /** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
 const maybeDeletedMs = 60_000
+/** How often the store is asked meanwhile whether the chat is gone, in milliseconds. */
+const lookEveryMs = 1000
 const hourMs = 60 * 60_000
 
 interface Page {
@@ -44,8 +47,11 @@ interface Generations {
 /** A user's chats. Another's chat is answered exactly as one that does not exist. */
 export class Chats {
   readonly #deleting = oneAtATime('STORE_UNAVAILABLE')
-  /** Chats of which the store never said whether it deleted them. */
-  readonly #maybeDeleted = new LRUCache<string, true>({ max: 1000, ttl: maybeDeletedMs })
+  /** Chats of which the store never said whether it deleted them; and whether it was told since. */
+  readonly #maybeDeleted = new LRUCache<string, 'untold' | 'told'>({
+    max: 1000,
+    ttl: maybeDeletedMs,
+  })
 
   constructor(
     private readonly store: Store,
@@ -189,22 +195,49 @@ export class Chats {
     if (isThere) await this.generations.stopping.stopChat(chatId)
     const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId, isThere))
     if (!deleted) throw new AppError('CHAT_NOT_FOUND')
+    if (deleted === 'untold') await this.#tellDeleted(userId, chatId)
+  }
+
+  async #tellDeleted(userId: string, chatId: string): Promise<void> {
     this.generations.dropChat(chatId)
     await this.#count(userId, -1)
     this.hub.toUser(userId, 'chat-deleted', { chatId })
   }
 
-  /** @returns whether it was this call that deleted it, or an earlier one that never heard so. */
-  async #deleteStored(userId: string, chatId: string, isThere: boolean): Promise<boolean> {
+  /**
+   * Falsy where neither this call deleted it nor an earlier one that never heard so; else whether
+   * the user's devices have been told.
+   */
+  async #deleteStored(userId: string, chatId: string, isThere: boolean) {
     const key = `${userId}:${chatId}`
     try {
       const deleted = await this.store.deleteChat(userId, chatId)
-      return this.#maybeDeleted.delete(key) || deleted
+      const state = this.#maybeDeleted.get(key) ?? (deleted && 'untold')
+      this.#maybeDeleted.delete(key)
+      return state
     } catch (error) {
       if (isThere && error instanceof AppError && error.code === 'STORE_UNAVAILABLE') {
-        this.#maybeDeleted.set(key, true)
+        const isLookedFor = this.#maybeDeleted.has(key)
+        this.#maybeDeleted.set(key, 'untold')
+        if (!isLookedFor) void this.#tellOnceDeleted(userId, chatId)
       }
       throw error
+    }
+  }
+
+  /** Nobody may ask again for a deletion that the store does after all: it is told by itself. */
+  async #tellOnceDeleted(userId: string, chatId: string): Promise<void> {
+    const key = `${userId}:${chatId}`
+    const look = async () => {
+      if (this.#maybeDeleted.get(key) !== 'untold') return
+      if (await this.store.findChat(userId, chatId)) return
+      this.#maybeDeleted.set(key, 'told')
+      await this.#changing(userId, () => this.#tellDeleted(userId, chatId))
+    }
+    while (this.#maybeDeleted.get(key) === 'untold') {
+      await delay(lookEveryMs, undefined, { ref: false })
+      // A store that is still away is asked again.
+      await this.#deleting([key], look).catch(() => {})
     }
   }
 

@@ -6,6 +6,8 @@ import type { Turn } from '../../schemas/messages.js'
 import type { LanguageModel } from '../../schemas/models.js'
 import { AppError } from '../../src/errors.js'
 import { api, register, startApp } from '../services/app.js'
+import { ask, connect } from '../services/client.js'
+import { eventually } from '../services/eventually.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
 
 t.test('chats', async (t) => {
@@ -187,3 +189,25 @@ t.test(
     t.match(await remove(), { status: 404, body: { code: 'CHAT_NOT_FOUND' } })
   },
 )
+
+t.test('a deletion whose answer is lost is told to the user’s devices all the same', async (t) => {
+  const { app, url } = await startApp(t)
+  const { token } = await register(url)
+  const call = api(url, token)
+  const { body } = await call<Chat>('POST', '/api/ai/chats', {})
+  const path = `/api/ai/chats/${body.id}`
+  const socket = await connect(t, url, token)
+  const told: unknown[] = []
+  socket.on('chat-deleted', (event) => told.push(event))
+  const { deleteChat } = app.store
+  app.store.deleteChat = async (...asked) => {
+    app.store.deleteChat = deleteChat
+    await deleteChat(...asked)
+    throw new AppError('STORE_UNAVAILABLE')
+  }
+  t.equal((await call('DELETE', path)).status, 503)
+  await eventually('they are told', () => told.length > 0)
+  t.equal((await call('DELETE', path)).status, 204, 'who asks again is told of its success')
+  await ask(socket, 'leave-chat', { chatId: body.id })
+  t.same(told, [{ chatId: body.id }], 'once')
+})
