@@ -44,9 +44,12 @@ export const sessionEndKey = (sessionId: string) => `${prefix}:session-end:${ses
 /** News of sessions that ended, to close what they hold open. */
 export const sessionsChannel = `${prefix}:sessions-ended`
 
-/** A deterministic request's reply. */
-export const deterministicReplyKey = (request: string) => ({
-  key: `${prefix}:reply:${request}`,
+/** How many deterministic replies are kept of a user: few, since an account's deletion removes each. */
+export const deterministicReplies = 64
+
+/** A user's deterministic reply, at one of so many places. */
+export const deterministicReplyKey = (userId: string, place: number) => ({
+  key: `${prefix}:reply:${userId}:${place}`,
   ttlMs: 24 * 60 * minute,
 })
 

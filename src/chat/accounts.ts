@@ -5,6 +5,7 @@ import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
 import { forget } from '../cache/read-through.js'
 import type { Store } from '../stores/store.js'
+import { forgetReplies } from './deterministic.js'
 import type { Stopping } from './stopping.js'
 
 interface Generations {
@@ -44,6 +45,7 @@ export class Accounts {
     } finally {
       // A deletion that fails may have been begun.
       await forget(this.cache, chatsState(userId))
+      await forgetReplies(this.cache, userId)
       this.generations.dropUser(userId)
     }
     this.log.info({ event: 'account-deleted', userId, network }, 'an account was deleted')

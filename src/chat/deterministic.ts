@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import type { GenerationOptions, Usage } from '../../schemas/messages.js'
 import type { Cache } from '../cache/cache.js'
-import { deterministicReplyKey } from '../cache/keys.js'
+import { deterministicReplies, deterministicReplyKey } from '../cache/keys.js'
 import type { PromptMessage } from './context.js'
 
 interface Request {
@@ -20,6 +20,14 @@ export interface KnownReply {
   usage: Usage
 }
 
+type Kept = KnownReply & { fingerprint: string }
+
+interface RequestName {
+  /** The place in the cache, which it shares with others. */
+  key: { key: string; ttlMs: number }
+  fingerprint: string
+}
+
 /** Longer replies are generated again, rather than cached. */
 const maxUnits = 256 * 1024
 
@@ -27,24 +35,34 @@ const maxUnits = 256 * 1024
 export class DeterministicReplies {
   constructor(private readonly cache: Cache) {}
 
-  /** The key of a request whose answer can only be one; undefined for any other. */
-  keyOf({ userId, digest, messages, options }: Request): string | undefined {
+  /** The name of a request whose answer can only be one; undefined for any other. */
+  nameOf({ userId, digest, messages, options }: Request): RequestName | undefined {
     if (options.temperature !== 0 || options.seed === undefined) return undefined
     // Without a digest nothing says which model it is.
     if (digest === '') return undefined
     const sorted = Object.entries(options).sort(([a], [b]) => (a < b ? -1 : 1))
     const text = JSON.stringify([userId, digest, sorted, messages.map((m) => [m.role, m.content])])
-    return hash('sha256', text, 'base64url')
+    const fingerprint = hash('sha256', text, 'hex')
+    const place = Number.parseInt(fingerprint.slice(0, 8), 16) % deterministicReplies
+    return { key: deterministicReplyKey(userId, place), fingerprint }
   }
 
-  async find(key: string): Promise<KnownReply | undefined> {
-    const known = await this.cache.get(deterministicReplyKey(key).key)
-    return known === undefined ? undefined : (JSON.parse(known) as KnownReply)
+  async find({ key: { key }, fingerprint }: RequestName): Promise<KnownReply | undefined> {
+    const text = await this.cache.get(key)
+    const known = text === undefined ? undefined : (JSON.parse(text) as Kept)
+    // Another request may have taken its place.
+    return known?.fingerprint === fingerprint ? known : undefined
   }
 
-  async remember(key: string, reply: KnownReply): Promise<void> {
+  async remember({ key, fingerprint }: RequestName, reply: KnownReply): Promise<void> {
     if (reply.content.length + reply.thinking.length > maxUnits) return
-    const { key: cacheKey, ttlMs } = deterministicReplyKey(key)
-    await this.cache.set(cacheKey, JSON.stringify(reply), ttlMs)
+    const kept: Kept = { ...reply, fingerprint }
+    await this.cache.set(key.key, JSON.stringify(kept), key.ttlMs)
   }
+}
+
+/** Removes all that is cached of a user's replies. */
+export async function forgetReplies(cache: Cache, userId: string): Promise<void> {
+  const places = Array.from({ length: deterministicReplies }, (_, place) => place)
+  await Promise.all(places.map((place) => cache.delete(deterministicReplyKey(userId, place).key)))
 }

@@ -201,8 +201,8 @@ export class Runner {
     }
 
     const { userId } = reply
-    const key = known.keyOf({ userId, digest: model.digest, messages: prompt.messages, options })
-    const answer = key && !begun ? await known.find(key) : undefined
+    const name = known.nameOf({ userId, digest: model.digest, messages: prompt.messages, options })
+    const answer = name && !begun ? await known.find(name) : undefined
     reply.signal.throwIfAborted()
     if (answer) {
       this.#receive(reply, answer.content, answer.thinking)
@@ -256,9 +256,9 @@ export class Runner {
       usage.messagesDropped += cut
       this.#learn(model.name, prompt, result, cut === 0)
     }
-    if (key && !begun) {
+    if (name && !begun) {
       const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole }
-      await known.remember(key, { ...reply_, finishReason, usage })
+      await known.remember(name, { ...reply_, finishReason, usage })
     }
     return { finishReason, usage: withEarlier(usage, earlierTokens) }
   }

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { testPassword } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse, startConversation } from '../services/conversation.js'
 import { standInModel, standInReply } from '../services/ollama-stand-in.js'
@@ -101,6 +102,25 @@ t.test('a cached reply is its user’s own: another user’s same request is gen
   const again = await other.send(await other.newChat(), { content, options: certain })
   t.equal(again.body.reply.usage?.cached, true, 'it is cached for each')
   t.equal(standIn.callsOf('/api/chat').length, 2)
+})
+
+t.test('cached replies go with their account', async (t) => {
+  const { app, user, call, newChat, send } = await startConversation(t)
+  const kept: string[] = []
+  const { cache } = app
+  const { set } = cache
+  cache.set = async (key, value, ttlMs) => {
+    if (value.includes(standInReply('len=30'))) kept.push(key)
+    await set(key, value, ttlMs)
+  }
+  const options = { ...certain, seed: 8 }
+  const first = await send(await newChat(), { content: 'len=30', options })
+  t.equal(first.body.reply.usage?.cached, undefined)
+  const [key = ''] = kept
+  t.type(await cache.get(key), 'string')
+  t.equal((await call('DELETE', '/api/auth/profile', { password: testPassword })).status, 204)
+  for (const one of kept) t.equal(await cache.get(one), undefined)
+  t.ok(key.includes(user.user.id))
 })
 
 t.test('what failed or was stopped is not remembered', async (t) => {
