@@ -96,7 +96,7 @@ async function manyServers(t: Test, services: Settings) {
 
   t.test('a stream begun on one is rejoined on another, from any offset', async (t) => {
     const chatId = await newChat()
-    const content = 'len=1500 rate=200'
+    const content = 'len=6000 rate=150'
     const whole = standInReply(content)
     const { reply } = await send(a.url, token, chatId, content)
     const path = `/api/ai/chats/${chatId}/messages/${reply.id}/stream`
