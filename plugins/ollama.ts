@@ -4,6 +4,7 @@ import { AppError } from '../src/errors.js'
 import { createModelCatalogue } from '../src/ollama/catalogue.js'
 import { createOllamaClient } from '../src/ollama/client.js'
 import { startElizaServer } from '../src/ollama/eliza-server.js'
+import { ServedCalls } from '../src/ollama/served-calls.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,7 +13,11 @@ declare module 'fastify' {
 }
 
 function createOllama(fastify: FastifyInstance, address: string) {
-  const { config } = fastify
+  const { cache, config, shared } = fastify
+  const served = new ServedCalls(cache, {
+    ttlMs: config.OLLAMA_LOAD_TIMEOUT_MS + config.OLLAMA_FIRST_TOKEN_TIMEOUT_MS,
+    reorderMs: config.OLLAMA_CONNECT_TIMEOUT_MS,
+  })
   const client = createOllamaClient({
     url: address,
     apiKey: config.OLLAMA_API_KEY,
@@ -21,6 +26,7 @@ function createOllama(fastify: FastifyInstance, address: string) {
     firstTokenTimeoutMs: config.OLLAMA_FIRST_TOKEN_TIMEOUT_MS,
     loadTimeoutMs: config.OLLAMA_LOAD_TIMEOUT_MS,
     idleTimeoutMs: config.OLLAMA_IDLE_TIMEOUT_MS,
+    served: shared && served,
   })
   const catalogue = createModelCatalogue(client, { defaultModel: config.DEFAULT_MODEL })
   const { origin, pathname } = new URL(address)
@@ -63,5 +69,5 @@ export default fp(
       fastify.log.warn({ err: error }, 'Ollama does not answer yet')
     })
   },
-  { name: 'ollama', dependencies: [] },
+  { name: 'ollama', dependencies: ['redis'] },
 )

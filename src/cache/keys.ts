@@ -53,6 +53,15 @@ export const deterministicReplyKey = (userId: string, place: number) => ({
   ttlMs: 24 * 60 * minute,
 })
 
+/** A number that was learnt of a model. */
+export const learntKey = (what: string, model: string) => ({
+  key: `${prefix}:learnt:${what}:${model}`,
+  ttlMs: 30 * 24 * 60 * minute,
+})
+
+/** The call of a model that Ollama served last, among all servers. */
+export const servedCallKey = (model: string) => `${prefix}:served-call:${model}`
+
 /** What servers tell each other: of a chat, of a user's chats, of a reply's text, and all of them. */
 export const chatChannel = (chatId: string) => `${prefix}:chat:${chatId}`
 export const userChannel = (userId: string) => `${prefix}:user:${userId}`

@@ -4,6 +4,7 @@ import { AppError } from '../errors.js'
 import { type ChatResult, parseChatLine } from './chat-lines.js'
 import { badResponse, connectionError, refusal } from './model-errors.js'
 import { createLineSplitter } from './ndjson.js'
+import type { ServedCalls } from './served-calls.js'
 import { ThinkTags } from './think-tags.js'
 
 export interface ChatTimeouts {
@@ -36,6 +37,7 @@ interface Refused {
 
 /** What one call is about. */
 export interface CallParts {
+  model: string
   timeouts: ChatTimeouts
   onDelta: OnDelta
   onArrival: OnArrival
@@ -46,6 +48,8 @@ export interface CallParts {
   isBegun: boolean
   /** Earlier calls of the same model: Ollama may serve them first. */
   ahead: readonly ChatCall[]
+  /** What servers tell each other of their calls; undefined: there is no other server. */
+  served: ServedCalls | undefined
   /** Called when the connection can be used again. */
   onFree: () => void
   /** Closes the connection. */
@@ -80,6 +84,8 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   #unread: Buffer[] = []
   #unreadBytes = 0
   readonly #startedAt = performance.now()
+  /** The same, in milliseconds since 1970. */
+  readonly #beganAt = Date.now()
   #resolve: (result: ChatResult) => void = () => {}
   #reject: (reason: unknown) => void = () => {}
   #phase: Phase = 'connecting'
@@ -95,7 +101,9 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   constructor(parts: CallParts) {
     this.#parts = parts
     this.#ahead = parts.ahead
-    this.#loads = parts.loadsModel || parts.ahead.some((call) => call.isLoading)
+    const isLoading = parts.ahead.some((call) => call.isLoading)
+    this.#loads = parts.loadsModel || isLoading
+    if (parts.loadsModel && !isLoading) parts.served?.note(parts.model, this.#beganAt, true)
     this.#tags = new ThinkTags(parts.isBegun)
     this.outcome = new Promise((resolve, reject) => {
       this.#resolve = resolve
@@ -115,15 +123,15 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     return this.#loads && this.#phase !== 'streaming' && !this.#settled
   }
 
-  get #firstTokenMs(): number {
+  #firstTokenMs(loads = this.#loads): number {
     const { firstTokenTimeoutMs, loadTimeoutMs } = this.#parts.timeouts
-    return this.#loads ? Math.max(loadTimeoutMs, firstTokenTimeoutMs) : firstTokenTimeoutMs
+    return loads ? Math.max(loadTimeoutMs, firstTokenTimeoutMs) : firstTokenTimeoutMs
   }
 
   onRequestStart() {
     if (this.#settled) return
     this.#phase = 'waiting'
-    this.#expectWithin(this.#firstTokenMs, this.#startedAt)
+    this.#expectWithin(this.#firstTokenMs(), this.#startedAt)
   }
 
   onResponseStart(
@@ -197,6 +205,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     this.#calledTools ||= calledTools
     const { idleTimeoutMs } = this.#parts.timeouts
     this.#servedAt = performance.now()
+    this.#parts.served?.noteText(this.#parts.model, this.#beganAt)
     if (this.#phase === 'waiting') {
       this.#phase = 'streaming'
       this.#ahead = []
@@ -241,7 +250,10 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   #fail(error: unknown) {
     if (!this.#settle()) return
     // After its end the next one has Ollama's time, unless Ollama gave this one none.
-    if (!isTimeout(error)) this.#servedAt = performance.now()
+    if (!isTimeout(error)) {
+      this.#servedAt = performance.now()
+      this.#parts.served?.note(this.#parts.model, this.#beganAt)
+    }
     try {
       this.#tellHeld()
       this.#reject(error)
@@ -288,11 +300,26 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     if (this.#phase === 'waiting' && !this.#settled) {
       // Ollama may have served an earlier call all the time: silence counts since then.
       const servedAt = Math.max(this.#startedAt, ...this.#ahead.map((call) => call.servedAt))
-      this.#deadline = Math.max(this.#deadline, servedAt + this.#firstTokenMs)
+      this.#deadline = Math.max(this.#deadline, servedAt + this.#firstTokenMs())
     }
     if (performance.now() < this.#deadline) return this.#arm()
     if (this.#settled) return this.#parts.disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
+    if (this.#phase === 'waiting' && this.#parts.served) void this.#askOthers(this.#parts.served)
+    else this.#fail(this.#timeout())
+  }
+
+  /** Ends a call that waits in vain, unless Ollama served another server's call meanwhile. */
+  async #askOthers(served: ServedCalls) {
+    const { model } = this.#parts
+    const last = await served.lastOfOthers(model, this.#beganAt)
+    if (this.#settled || this.#phase !== 'waiting') return
+    if (last) {
+      const silentMs = Date.now() - last.at
+      const allowedMs = this.#firstTokenMs(this.#loads || last.isLoading)
+      this.#deadline = Math.max(this.#deadline, performance.now() - silentMs + allowedMs)
+    }
+    if (performance.now() < this.#deadline) return this.#arm()
     this.#fail(this.#timeout())
   }
 
@@ -306,7 +333,7 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
     const setting = this.#loads ? 'OLLAMA_LOAD_TIMEOUT_MS' : 'OLLAMA_FIRST_TOKEN_TIMEOUT_MS'
     const message =
       this.#phase === 'waiting'
-        ? `Ollama sent nothing within ${this.#firstTokenMs} ms (${setting}).`
+        ? `Ollama sent nothing within ${this.#firstTokenMs()} ms (${setting}).`
         : `Ollama was silent for ${idleTimeoutMs} ms in mid-reply (OLLAMA_IDLE_TIMEOUT_MS).`
     return new AppError('MODEL_TIMEOUT', { message })
   }

@@ -18,6 +18,7 @@ import {
   parseTags,
 } from './model-answers.js'
 import { badResponse, connectionError, isRecord, refusal } from './model-errors.js'
+import type { ServedCalls } from './served-calls.js'
 
 export type { Arriving, ChatResult }
 
@@ -66,12 +67,15 @@ interface ClientOptions extends ChatTimeouts {
   apiKey?: string | undefined
   /** How many connections are kept while nothing is asked. */
   keptConnections?: number
+  /** What servers tell each other of their calls, where there are several. */
+  served?: ServedCalls | undefined
 }
 
 export function createOllamaClient({
   url,
   apiKey,
   keptConnections = 4,
+  served,
   ...timeouts
 }: ClientOptions): OllamaClient {
   const { origin, pathname, username, password } = new URL(url)
@@ -129,6 +133,7 @@ export function createOllamaClient({
       const calls = running.get(request.model) ?? new Set()
       running.set(request.model, calls)
       const call = new ChatCall({
+        model: request.model,
         timeouts,
         onDelta,
         onArrival,
@@ -136,6 +141,7 @@ export function createOllamaClient({
         loadsModel,
         isBegun: request.messages.at(-1)?.role === 'assistant',
         ahead: [...calls],
+        served,
         onFree: () => connections.giveBack(connection),
         disconnect: () => connections.end(connection),
       })
