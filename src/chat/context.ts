@@ -9,6 +9,8 @@ export interface PromptMessage {
 
 export interface Window {
   model: string
+  /** What is learnt of the model is known by this: its digest, where it has one. */
+  key: string
   /** In tokens. */
   contextLength: number
   /** The answer's longest, in tokens, where it is bounded. */
@@ -41,8 +43,7 @@ export function assertFits(
   content: string,
   estimate: TokenEstimate,
 ): void {
-  const tokens =
-    estimate.of(window.model, content) + (system ? estimate.of(window.model, system) : 0)
+  const tokens = estimate.of(window.key, content) + (system ? estimate.of(window.key, system) : 0)
   const room = promptRoom(window)
   if (tokens <= room) return
   throw new AppError('MESSAGE_TOO_LONG', {
@@ -71,7 +72,7 @@ export async function fitContext(
   const message = page.pop()
   if (!message) throw new AppError('CHAT_NOT_FOUND')
   assertFits(window, chat.system, message.content, estimate)
-  const tokensOf = (text: string) => estimate.of(window.model, text)
+  const tokensOf = (text: string) => estimate.of(window.key, text)
   let room =
     promptRoom(window) - tokensOf(message.content) - (chat.system ? tokensOf(chat.system) : 0)
   const kept: PromptMessage[] = []
@@ -115,10 +116,10 @@ export async function fitContext(
 export function droppedByOllama(
   prompt: Prompt,
   promptTokens: number | undefined,
-  { model, contextLength }: Pick<Window, 'model' | 'contextLength'>,
+  { key, contextLength }: Pick<Window, 'key' | 'contextLength'>,
   estimate: TokenEstimate,
 ): number {
-  const tokens = prompt.messages.map(({ content }) => estimate.of(model, content))
+  const tokens = prompt.messages.map(({ content }) => estimate.of(key, content))
   const first = prompt.messages[0]?.role === 'system' ? 1 : 0
   const last = prompt.messages.length - 1
   // A prompt that fills the window had to be cut even without the older messages.

@@ -101,8 +101,8 @@ export class Generations {
     this.#lookAgainMs = pauses.againMs
     this.#services = services
     const state = new ReplyState(store, newId(), leaseMs, (row) => this.#noteMove(row))
-    const estimate = new TokenEstimate()
-    const windows = new Windows()
+    const estimate = new TokenEstimate(cache)
+    const windows = new Windows(cache)
     this.#state = state
     const { shared } = services
     this.#others = noOtherServers

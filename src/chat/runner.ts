@@ -250,11 +250,11 @@ export class Runner {
     }
     // What Ollama says of a begun answer's prompt has that answer in it.
     if (!begun) {
-      const loaded = { model: model.name, contextLength: usage.contextLength }
+      const loaded = { key: window.key, contextLength: usage.contextLength }
       const cut = droppedByOllama(prompt, result.promptTokens, loaded, estimate)
       usage.messagesSent -= cut
       usage.messagesDropped += cut
-      this.#learn(model.name, prompt, result, cut === 0)
+      this.#learn(window.key, prompt, result, cut === 0)
     }
     if (name && !begun) {
       const reply_ = { content: reply.text.whole, thinking: reply.thinking.whole }

@@ -1,5 +1,6 @@
-/** Models whose ratio is remembered. */
-const maxModels = 200
+import type { Cache } from '../cache/cache.js'
+import { LearntNumbers } from './learnt.js'
+
 /** Before a model has said anything of itself: few bytes a token, so that too much is never sent. */
 const startingRatio = 3
 /** What text can be: fewer bytes a token than this are a template's, more are a count of a part. */
@@ -16,8 +17,13 @@ const perMessage = 8
  * messages; it counts UTF-8 bytes, which vary less between scripts than characters do.
  */
 export class TokenEstimate {
-  readonly #bytesPerToken = new Map<string, number>()
+  readonly #bytesPerToken: LearntNumbers
 
+  constructor(cache: Cache) {
+    this.#bytesPerToken = new LearntNumbers(cache, 'bytes-per-token')
+  }
+
+  /** @param model its key, as a Window has it. */
   of(model: string, text: string): number {
     const ratio = this.#bytesPerToken.get(model) ?? startingRatio
     return Math.ceil(Buffer.byteLength(text) / ratio) + perMessage
@@ -39,11 +45,6 @@ export class TokenEstimate {
     if (seen > Math.min(mostRatio, lastRatio * implausible)) return
     if (!isWhole && seen >= lastRatio) return
     const ratio = known === undefined || seen < known ? seen : known + (seen - known) * 0.1
-    this.#bytesPerToken.delete(model)
     this.#bytesPerToken.set(model, ratio)
-    if (this.#bytesPerToken.size > maxModels) {
-      const [oldest] = this.#bytesPerToken.keys()
-      if (oldest !== undefined) this.#bytesPerToken.delete(oldest)
-    }
   }
 }

@@ -1,7 +1,9 @@
 import { LRUCache } from 'lru-cache'
 import type { GenerationOptions } from '../../schemas/messages.js'
+import type { Cache } from '../cache/cache.js'
 import type { ResolvedModel } from '../ollama/catalogue.js'
 import type { Window } from './context.js'
+import { LearntNumbers } from './learnt.js'
 
 /** What Ollama loads a model with, where neither it nor the request says. */
 const usualContextLength = 4096
@@ -23,7 +25,11 @@ export class Windows {
   /** Windows that were asked for lately, by model and length. */
   readonly #asked = new LRUCache<string, true>({ max: 1000, ttl: askedMs })
   /** The window that each model was last loaded with of itself. */
-  readonly #own = new LRUCache<string, number>({ max: 200 })
+  readonly #own: LearntNumbers
+
+  constructor(cache: Cache) {
+    this.#own = new LearntNumbers(cache, 'window')
+  }
 
   of(model: WindowFacts, { num_ctx, num_predict }: GenerationOptions): Window {
     const { name, contextLength: loaded, trainedContextLength = Number.POSITIVE_INFINITY } = model
@@ -36,6 +42,7 @@ export class Windows {
     const wanted = num_ctx ?? this.#own.get(key) ?? model.numCtx ?? usualContextLength
     return {
       model: name,
+      key,
       contextLength: Math.min(wanted, trainedContextLength),
       maxReplyTokens: num_predict !== undefined && num_predict > 0 ? num_predict : undefined,
     }

@@ -1,8 +1,10 @@
 import t from 'tap'
 import type { ApiError } from '../../schemas/common.js'
+import { createMemoryCache } from '../../src/cache/memory.js'
 import { Windows } from '../../src/chat/windows.js'
+import { startApp } from '../services/app.js'
 import { ask, connect } from '../services/client.js'
-import { startConversation } from '../services/conversation.js'
+import { converse, startConversation } from '../services/conversation.js'
 import { type Script, type StandInModel, standInModel } from '../services/ollama-stand-in.js'
 
 /** What a message's template takes, in tokens. */
@@ -211,7 +213,7 @@ t.test('a model that was not loaded has the window that it was then loaded with'
 })
 
 t.test('a window that one request asked for is no other’s', async (t) => {
-  const windows = new Windows()
+  const windows = new Windows(createMemoryCache())
   const facts = { name: 'own', digest: 'd', trainedContextLength: 8192, numCtx: undefined }
   const windowWhenLoaded = (contextLength: number | undefined, options = {}) =>
     windows.of({ ...facts, contextLength }, options).contextLength
@@ -274,5 +276,30 @@ t.test(
     t.equal(contextLength, 512)
     t.equal(messagesSent + messagesDropped, 7)
     t.ok(messagesDropped >= 3, `${messagesDropped} dropped`)
+  },
+)
+
+t.test(
+  'the window and the ratio of tokens that were learnt outlive their server',
+  { skip: process.env.REDIS_URL ? false : 'REDIS_URL is not set' },
+  async (t) => {
+    const DATA_DIR = t.testdir()
+    const own = model('own', { loadedContextLength: 2048 })
+    const first = await startConversation(
+      t,
+      { DATA_DIR },
+      { models: [own], script: counting(() => 1) },
+    )
+    const content = 'x'.repeat(1400)
+    t.equal((await first.send(await first.newChat(), { content })).status, 201)
+    await first.close()
+    own.loadedContextLength = undefined
+    const second = await startApp(t, { DATA_DIR, OLLAMA_API_URL: first.standIn.url })
+    const { newChat, send } = await converse(second.url)
+    const chatId = await newChat({ system: 's'.repeat(200) })
+    // The first message has what was learnt read; it says too little to learn from.
+    const { body } = await send(chatId, { content: 'len=5' })
+    t.equal(body.reply.usage?.contextLength, 2048)
+    t.match(await send(chatId, { content }), { status: 400, body: { code: 'MESSAGE_TOO_LONG' } })
   },
 )

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 
 export interface StandInModel {
   name: string
@@ -8,6 +8,7 @@ export interface StandInModel {
   loadedContextLength: number | undefined
   continues: boolean
   capabilities: string[]
+  /** Left out: one that no other stand-in's model has, as what is learnt of a model is kept. */
   digest?: string
   /** What its Modelfile sets, as /api/show tells it. */
   parameters?: string
@@ -71,7 +72,11 @@ export function shown(model: StandInModel) {
   }
 }
 
+const ids = new WeakMap<StandInModel, string>()
+
 function digestOf(model: StandInModel): string {
-  const facts = `${model.name} ${model.continues} ${model.contextLength}`
+  const id = ids.get(model) ?? randomUUID()
+  ids.set(model, id)
+  const facts = `${id} ${model.continues} ${model.contextLength}`
   return model.digest ?? createHash('sha256').update(facts).digest('hex')
 }
