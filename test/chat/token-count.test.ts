@@ -22,7 +22,7 @@ async function killedInMidReply(t: Test, continues: boolean) {
   t.teardown(() => first.end('SIGKILL'))
   const { user, newChat, post, read } = await converse(first.url)
   const chatId = await newChat()
-  const content = 'len=3000 rate=30'
+  const content = 'len=3000 rate=15'
   await post(chatId, { content, options: { num_predict: numPredict } })
   await eventually('its text is kept', async () => {
     return (await read(chatId)).messages[1]?.content !== ''

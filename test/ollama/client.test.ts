@@ -195,7 +195,7 @@ const hangs: [name: string, script: Script, told: string][] = [
 ]
 for (const [name, script, told] of hangs) {
   t.test(`an Ollama that hangs ${name} is MODEL_TIMEOUT`, async (t) => {
-    const overrides = { firstTokenTimeoutMs: 300, idleTimeoutMs: 200 }
+    const overrides = { firstTokenTimeoutMs: 1500, idleTimeoutMs: 500 }
     const { standIn, client } = await start(t, { script }, overrides)
     const { outcome, heard } = chat(t, client, '')
     await t.rejects(outcome, { code: 'MODEL_TIMEOUT' })
@@ -208,10 +208,10 @@ t.test('tokens that keep coming are never a timeout', async (t) => {
   async function* slow(): AsyncGenerator<Step> {
     for (let i = 0; i < 12; i += 1) {
       yield { content: 'x' }
-      yield { wait: delay(50) }
+      yield { wait: delay(200) }
     }
   }
-  const overrides = { firstTokenTimeoutMs: 400, idleTimeoutMs: 400 }
+  const overrides = { firstTokenTimeoutMs: 10_000, idleTimeoutMs: 1500 }
   const { client } = await start(t, { script: slow }, overrides)
   const { outcome, heard } = chat(t, client, '')
   await outcome
@@ -617,22 +617,24 @@ function oneByOne(steps: Record<string, () => AsyncGenerator<Step>>): Script {
 }
 
 async function* talk(): AsyncGenerator<Step> {
-  for (let i = 0; i < 15; i += 1) {
+  for (let i = 0; i < 10; i += 1) {
     yield { content: 'x' }
-    yield { wait: delay(60) }
+    yield { wait: delay(200) }
   }
 }
+/** Less than a talk takes; far more than passes between its words, on a busy machine too. */
+const lessThanTalkMs = 1500
 
 t.test('silence counts only while Ollama serves no earlier call of that model', async (t) => {
   const script = oneByOne({ talk })
-  const { standIn, client } = await start(t, { script }, { firstTokenTimeoutMs: 400 })
+  const { standIn, client } = await start(t, { script }, { firstTokenTimeoutMs: lessThanTalkMs })
   const first = chat(t, client, 'talk')
   await standIn.chatCall(1)
   const second = chat(t, client, 'talk')
   await standIn.chatCall(2)
   const third = chat(t, client, 'talk')
   await Promise.all([first.outcome, second.outcome, third.outcome])
-  t.equal(third.heard.content.length, 15)
+  t.equal(third.heard.content.length, 10)
 })
 
 t.test('a call that Ollama never serves ends, whatever later calls are told', async (t) => {
@@ -654,10 +656,10 @@ t.test(
   'a model that has to be loaded has its own time, and so have the calls behind it',
   async (t) => {
     const load = async function* (): AsyncGenerator<Step> {
-      yield { wait: delay(700) }
+      yield { wait: delay(2000) }
       yield* talk()
     }
-    const timeouts = { firstTokenTimeoutMs: 250, loadTimeoutMs: 20_000 }
+    const timeouts = { firstTokenTimeoutMs: lessThanTalkMs, loadTimeoutMs: 60_000 }
     const { standIn, client } = await start(t, { script: oneByOne({ load, talk }) }, timeouts)
     const ask = (prompt: string, loadsModel: boolean) =>
       client.chat(
@@ -674,19 +676,23 @@ t.test(
 )
 
 t.test('a timeout names its setting', async (t) => {
-  const timeouts = { firstTokenTimeoutMs: 100, loadTimeoutMs: 150, idleTimeoutMs: 100 }
-  const { client, standIn } = await start(t, { script: faults.hangBeforeTokens }, timeouts)
-  const ask = (loadsModel: boolean) =>
+  const beforeTokens = await start(
+    t,
+    { script: faults.hangBeforeTokens },
+    { firstTokenTimeoutMs: 100, loadTimeoutMs: 150 },
+  )
+  const betweenTokens = await start(t, { script: faults.hangBetweenTokens }, { idleTimeoutMs: 100 })
+  const ask = (client: typeof beforeTokens.client, loadsModel: boolean) =>
     client.chat(
       { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
       () => {},
       new AbortController().signal,
       { loadsModel },
     )
-  await t.rejects(ask(false), { message: /OLLAMA_FIRST_TOKEN_TIMEOUT_MS/ })
-  await t.rejects(ask(true), { message: /OLLAMA_LOAD_TIMEOUT_MS/ })
-  standIn.setScript(faults.hangBetweenTokens)
-  await t.rejects(ask(false), { message: /OLLAMA_IDLE_TIMEOUT_MS/ })
+  const early = beforeTokens.client
+  await t.rejects(ask(early, false), { message: /OLLAMA_FIRST_TOKEN_TIMEOUT_MS/ })
+  await t.rejects(ask(early, true), { message: /OLLAMA_LOAD_TIMEOUT_MS/ })
+  await t.rejects(ask(betweenTokens.client, false), { message: /OLLAMA_IDLE_TIMEOUT_MS/ })
 })
 
 t.test(
