@@ -189,8 +189,8 @@ export default fp(
         return fastify.validatePayload(model, isBare ? { [bareField]: payload } : payload)
       } catch (error) {
         if (error instanceof AppError && error.code === 'VALIDATION_FAILED') {
-          error.message += `; ${name} takes ${shapeOf(model)}`
-          if (bareField) error.message += ` or the ${bareField} alone`
+          const orBare = bareField ? ` or the ${bareField} alone` : ''
+          error.message += ` ${name} takes ${shapeOf(model)}${orBare}.`
         }
         throw error
       }

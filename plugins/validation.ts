@@ -64,6 +64,10 @@ export default fp(
       if (schema?.operationId && !schema.querystring) schema.querystring = Closed({})
     })
 
+    fastify.addHook('onRequest', async ({ headers }) => {
+      // A body of no length is none, whatever its type: curl names a form's.
+      if (headers['content-length'] === '0') delete headers['content-type']
+    })
     fastify.removeAllContentTypeParsers()
     fastify.addContentTypeParser(
       'application/json',

@@ -13,8 +13,13 @@ export const GenerationOptions = Model(
   'GenerationOptions',
   Closed(
     {
-      num_ctx: Type.Optional(Type.Integer({ minimum: 256, maximum: 1048576 })),
-      num_predict: Type.Optional(Type.Integer({ minimum: -2, maximum: 1048576 })),
+      // The largest are the operator's, whose bounds are told by name.
+      num_ctx: Type.Optional(
+        Type.Integer({ minimum: 256, description: 'At most the server’s MAX_NUM_CTX.' }),
+      ),
+      num_predict: Type.Optional(
+        Type.Integer({ minimum: -2, description: 'At most the server’s MAX_NUM_PREDICT.' }),
+      ),
       temperature: Type.Optional(Type.Number({ minimum: 0, maximum: 5 })),
       top_k: Type.Optional(Type.Integer({ minimum: 0, maximum: 1000 })),
       top_p: Type.Optional(Type.Number({ minimum: 0, maximum: 1 })),

@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import { closest, distance } from 'fastest-levenshtein'
+import { differentSteps } from './auth/weak-passwords.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -190,6 +191,7 @@ const exampleWords =
   /change(?:me|this|it|in)|replace(?:me|this|with|in)|your(?:own|jwt|secret|super|strong|256bit|key|random)|(?:super|my|jwt|top|string)secret|secretkey|example|placeholder|insecure|donotuse/
 
 const minDifferentCharacters = 8
+const minDifferentSteps = 4
 
 /** All that is wrong with the environment, at once; the message is for the terminal. */
 export class ConfigError extends Error {
@@ -241,6 +243,9 @@ function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
   }
   if (new Set(JWT_SECRET).size < minDifferentCharacters) {
     return [`JWT_SECRET has fewer than ${minDifferentCharacters} different characters: ${make}`]
+  }
+  if (differentSteps(JWT_SECRET) < minDifferentSteps) {
+    return [`JWT_SECRET is a sequence that is easily guessed: ${make}`]
   }
   return []
 }

@@ -96,6 +96,10 @@ t.test('a secret of few different characters is refused in production', async (t
     const production = { NODE_ENV: 'production', JWT_SECRET }
     t.throws(() => parseConfig(production), /fewer than 8 different characters/, JWT_SECRET)
   }
+  for (const JWT_SECRET of ['0123456789abcdef'.repeat(4), '1234567890'.repeat(5)]) {
+    const production = { NODE_ENV: 'production', JWT_SECRET }
+    t.throws(() => parseConfig(production), /sequence that is easily guessed/, JWT_SECRET)
+  }
   for (let n = 0; n < 100; n++) {
     const JWT_SECRET = randomBytes(16).toString('hex')
     t.equal(parseConfig({ NODE_ENV: 'production', JWT_SECRET }).JWT_SECRET, JWT_SECRET)

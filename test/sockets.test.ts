@@ -331,16 +331,16 @@ t.test('sockets', async (t) => {
   t.test('a payload of the wrong shape is told the right one', async (t) => {
     const socket = await connect(t, url, user.token)
     const rows: [event: string, payload: unknown, shape: RegExp][] = [
-      ['join-chat', 42, / takes \{chatId, messageId\?, epoch\?, offset\?\} or the chatId alone$/],
+      ['join-chat', 42, / takes \{chatId, messageId\?, epoch\?, offset\?\} or the chatId alone\.$/],
       ['join-chat', 'text', / takes \{chatId, /],
-      ['leave-chat', [newId()], / takes \{chatId\} or the chatId alone$/],
+      ['leave-chat', [newId()], / takes \{chatId\} or the chatId alone\.$/],
       [
         'chat-message',
         newId(),
-        / takes \{chatId, content, clientMessageId\?, model\?, options\?\}$/,
+        / takes \{chatId, content, clientMessageId\?, model\?, options\?\}\.$/,
       ],
-      ['stop-message', { chatId: newId() }, / takes \{chatId, messageId\}$/],
-      ['authenticate', user.token, / takes \{token\}$/],
+      ['stop-message', { chatId: newId() }, / takes \{chatId, messageId\}\.$/],
+      ['authenticate', user.token, / takes \{token\}\.$/],
     ]
     for (const [event, payload, shape] of rows) {
       const { error } = await ask(socket, event, payload)

@@ -10,10 +10,18 @@ async function loadCommonest(): Promise<ReadonlySet<string>> {
   return new Set(longEnough.slice(0, commonestCount))
 }
 
+/** How many different steps lead from a character's code to the next: few in `abcabc` and `4321`. */
+export const differentSteps = (text: string): number =>
+  new Set(
+    Array.from({ length: text.length - 1 }, (_, i) => text.charCodeAt(i + 1) - text.charCodeAt(i)),
+  ).size
+
 /** What makes a new password easy to guess, for a person; undefined where nothing is known. */
 export async function weaknessOf(password: string, username: string): Promise<string | undefined> {
   const lower = password.toLowerCase()
   if (lower.includes(username.toLowerCase())) return 'The password contains the username.'
+  // The list leaves these out.
+  if (differentSteps(lower) < 3) return 'The password is a repetition or a sequence.'
   commonest ??= loadCommonest()
   if ((await commonest).has(lower)) return 'The password is one of the commonest.'
   return undefined

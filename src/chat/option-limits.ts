@@ -1,5 +1,5 @@
 import type { GenerationOptions } from '../../schemas/messages.js'
-import { AppError } from '../errors.js'
+import { invalid } from '../errors.js'
 import type { ResolvedModel } from '../ollama/catalogue.js'
 
 /** The operator's bounds of what one request may ask of Ollama. */
@@ -21,19 +21,26 @@ export function assertWithinLimits(
   model: Model | undefined,
 ): void {
   const trained = model?.trainedContextLength ?? Number.POSITIVE_INFINITY
-  if (num_ctx > maxNumCtx) {
-    refuse('num_ctx', maxNumCtx, 'the server’s MAX_NUM_CTX')
-  }
-  if (num_ctx > trained) refuse('num_ctx', trained, `the context length of ${model?.name}`)
-  if (num_predict > maxNumPredict) {
-    refuse('num_predict', maxNumPredict, 'the server’s MAX_NUM_PREDICT')
-  }
+  const ofModel = trained < maxNumCtx
+  const faults = [
+    ...(num_ctx > Math.min(maxNumCtx, trained)
+      ? [
+          ofModel
+            ? fault('num_ctx', trained, `the context length of ${model?.name}`)
+            : fault('num_ctx', maxNumCtx, 'the server’s MAX_NUM_CTX'),
+        ]
+      : []),
+    ...(num_predict > maxNumPredict
+      ? [fault('num_predict', maxNumPredict, 'the server’s MAX_NUM_PREDICT')]
+      : []),
+  ]
+  if (faults.length > 0) throw invalid(faults)
 }
 
-function refuse(option: string, most: number, whose: string): never {
-  const message = `options.${option} must be <= ${most}, ${whose}.`
-  throw new AppError('VALIDATION_FAILED', { message })
-}
+const fault = (option: keyof GenerationOptions, most: number, whose: string) => ({
+  field: `options.${option}`,
+  message: `must be at most ${most}, ${whose}`,
+})
 
 /** Options that were stored before a bound was lowered, cut to it. */
 export function withinLimits(

@@ -50,7 +50,7 @@ t.test(
 
 t.test('a password over 72 bytes of UTF-8 is refused, for bcrypt reads no further', async (t) => {
   const passwords = await createPasswords(4)
-  const longest = 'é'.repeat(36)
+  const longest = 'éèàü'.repeat(9)
   t.equal(await passwords.prepare(longest, 'ada'), longest)
   for (const tooLong of [`${longest}!`, '😀'.repeat(19)]) {
     await t.rejects(passwords.prepare(tooLong, 'ada'), { code: 'PASSWORD_TOO_LONG' })
@@ -64,6 +64,7 @@ t.test('a new password that is easily guessed is refused', async (t) => {
   const passwords = await createPasswords(4)
   const weak = [
     ...['password', 'Password1', 'QWERTY123', '12345678', 'iloveyou', 'sunshine', 'trustno1'],
+    ...['aaaaaaaa', '00000000', 'abcdefgh', '87654321', '123123123', '12121212'],
     ...['ada-lovelace', 'Ada-Lovelace', 'I am ADA-LOVELACE', 'ada-lovelace1815'],
   ]
   for (const password of weak) {

@@ -101,9 +101,10 @@ t.test(
     const chatId = await newChat()
     const socket = await connect(t, url, user.token)
     const cases = [
-      ['large', { num_ctx: 1_048_576 }, /num_ctx must be <= 32768, .*MAX_NUM_CTX/],
-      ['large', { num_predict: 1001 }, /num_predict must be <= 1000, .*MAX_NUM_PREDICT/],
-      ['small', { num_ctx: 8193 }, /num_ctx must be <= 8192, the context length of small:latest/],
+      ['large', { num_ctx: 1_048_577 }, /num_ctx` must be at most 32768, .*MAX_NUM_CTX/],
+      ['large', { num_predict: 1001 }, /num_predict` must be at most 1000, .*MAX_NUM_PREDICT/],
+      ['small', { num_ctx: 8193 }, /num_ctx` must be at most 8192, the context length of small:/],
+      ['large', { num_ctx: 40_000, num_predict: 1001 }, /num_ctx` .*; `options.num_predict` must/],
     ] as const
     for (const [name, options, message] of cases) {
       const refused = { status: 400, body: { code: 'VALIDATION_FAILED', message } }
@@ -116,6 +117,9 @@ t.test(
         error: { code: 'VALIDATION_FAILED', message },
       })
     }
+    t.match(await call('POST', '/api/ai/chats', { options: { num_ctx: 8193 } }), {
+      body: { errors: [{ field: 'options.num_ctx', message: /^must be at most 8192/ }] },
+    })
     const ofDefault = { options: { num_ctx: 8193 } }
     t.equal(
       (await call('POST', '/api/ai/chats', ofDefault)).status,

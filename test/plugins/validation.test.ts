@@ -55,7 +55,7 @@ t.test('a body is taken as it is: nothing is converted, nothing dropped', async 
     [{ title: 'x'.repeat(201) }, /^`title` must have 1 to 200 characters\.$/],
     [{ options: { temperature: '1' } }, /^`options.temperature` must be a number from 0 to 5\.$/],
     [{ options: { seed: 1.5 } }, /^`options.seed` must be a whole number from -2147483648 to/],
-    [{ options: { num_ctx: 1 } }, /^`options.num_ctx` must be a whole number from 256 to/],
+    [{ options: { num_ctx: 1 } }, /^`options.num_ctx` must be a whole number of at least 256/],
     [{ options: { think: 'true' } }, /^`options.think` must be true or false\.$/],
     [{ options: { stop: 'x' } }, /^`options.stop` must be a list\.$/],
     [{ title: 'x', role: 'admin' }, /^`role` is not known here: there is `title`, `model`/],
@@ -112,6 +112,15 @@ t.test('every fault of a body is told at once, each with its field', async (t) =
       ],
     ],
     ['/api/auth/login', { username: 'someone' }, [{ field: 'password', message: 'is missing' }]],
+    [
+      '/api/auth/login',
+      { user: 'someone' },
+      [
+        { field: 'email, username', message: 'is missing' },
+        { field: 'password', message: 'is missing' },
+        { field: 'user', message: /^is not known here/ },
+      ],
+    ],
     [
       '/api/auth/register',
       { username: 'a b', password: 1, email: 'nobody', role: 'admin' },
@@ -457,4 +466,5 @@ t.test('a socket is told every fault of its payload, in the words of REST', asyn
   ]) {
     t.match(error.message, words)
   }
+  t.match(error.message, /2147483647\. chat-message takes \{chatId, content, .*options\?\}\.$/)
 })

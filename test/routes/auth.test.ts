@@ -131,7 +131,7 @@ t.test('registrations outside the rules are refused', async (t) => {
   }
   const foreign = { ...ada, username: 'zoe', email: 'zoë@exämple.org' }
   t.equal((await call('POST', '/api/auth/register', foreign)).status, 201, 'letters are letters')
-  const longest = { ...ada, password: 'é'.repeat(36) }
+  const longest = { ...ada, password: 'éèàü'.repeat(9) }
   t.equal((await call('POST', '/api/auth/register', longest)).status, 201)
   const beyond = { email: ada.email, password: `${longest.password}x` }
   t.equal((await call('POST', '/api/auth/login', beyond)).status, 401, 'bytes past 72 count')

@@ -78,6 +78,10 @@ t.test('what HTTP leaves to a client', async (t) => {
       'no type and no length': {},
       'a length of 0': { 'content-length': '0' },
       'the type of JSON and nothing in it': { 'content-type': 'application/json' },
+      'the type of a form and nothing in it': {
+        'content-type': 'application/x-www-form-urlencoded',
+        'content-length': '0',
+      },
     }
     for (const [name, headers] of Object.entries(ways)) {
       const { status, text } = await send(url, 'POST', '/api/ai/chats', {

@@ -10,6 +10,7 @@ import {
   User,
 } from '../../../schemas/auth.js'
 import { errors } from '../../../schemas/common.js'
+import { AppError, invalid } from '../../../src/errors.js'
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   const { accounts, sessions, authenticate, limitCredentials, limitRequests } = fastify
@@ -50,8 +51,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         body: LoginInput,
         response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
       },
+      // The model cannot say that one of two names is wanted: both faults are told together.
+      attachValidation: true,
     },
-    (request) => sessions.login(request.body, request.network),
+    ({ body, network, validationError }) => {
+      if (validationError) throw withMissingName(validationError, body)
+      return sessions.login(body, network)
+    },
   )
 
   fastify.post(
@@ -155,6 +161,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       return reply.code(204).send(null)
     },
   )
+}
+
+/** What is wrong with a login, its missing name included. */
+function withMissingName(error: Error, body: Partial<LoginInput> | null | undefined): Error {
+  const isNamed = body?.email !== undefined || body?.username !== undefined
+  if (isNamed || !(error instanceof AppError)) return error
+  return invalid([{ field: 'email, username', message: 'is missing' }, ...(error.errors ?? [])])
 }
 
 export default routes
