@@ -10,7 +10,7 @@ const everyMs = { least: 1000, most: 4000 }
 const passEndMs = 1000
 
 interface Parts {
-  store: Pick<Store, 'checkpoint'>
+  store: Pick<Store, 'checkpoint' | 'updateReply'>
   /** The replies that this process holds, by id. */
   held: ReadonlyMap<string, LiveReply>
   owner: string
@@ -53,13 +53,32 @@ export class Checkpoints {
     const changed = [...this.parts.held.values()].filter((reply) => reply.hasUnstored)
     if (changed.length === 0) return
     try {
-      await this.#store(changed)
+      for (const reply of changed) if (reply.isInPieces) await this.#storeWhole(reply)
+      await this.#store(changed.filter((reply) => reply.hasUnstored))
       this.#pauseMs = everyMs.least
       this.#outage.over()
     } catch (error) {
       this.#pauseMs = Math.min(this.#pauseMs * 2, everyMs.most)
       this.#outage.failed(error)
     }
+  }
+
+  /** Joins what earlier checkpoints have appended. */
+  async #storeWhole(reply: LiveReply): Promise<void> {
+    const { store, owner, onLost } = this.parts
+    const { id, epoch } = reply
+    const whole = reply.whole()
+    const stored = await store.updateReply(
+      id,
+      { status: ['streaming'], epoch, owner },
+      {
+        content: whole.content,
+        thinking: whole.thinking || null,
+        tokens: { ...reply.tokens, kept: whole.tokens },
+      },
+    )
+    reply.markWhole(whole)
+    if (!stored) onLost(reply)
   }
 
   async #store(replies: readonly LiveReply[]): Promise<void> {

@@ -11,6 +11,12 @@ export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
 const sliceUnits = 16 * 1024
 
 /**
+ * After so many pieces, or so many UTF-16 units that may have been stored more than once, the store
+ * is given the texts whole: a record of MongoDB's has 16 MB, of which the longest reply takes 12.
+ */
+const most = { pieces: 1000, repeatedUnits: 256 * 1024 }
+
+/**
  * One kind of a reply's text: what was announced, and what came since. It is kept in blocks, since
  * reading any part of one long string that grows has V8 copy all of it.
  */
@@ -99,6 +105,8 @@ export class LiveReply {
   announcedTokens: number
   /** How much of each text the store has. */
   #stored: TextPiece['from']
+  /** What the store was given since it had the texts whole. */
+  #given = { pieces: 0, repeatedUnits: 0 }
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
   isEnding = false
   /** What comes from the model; set once something is to be read. */
@@ -214,9 +222,26 @@ export class LiveReply {
     return this.text.received > content || this.thinking.received > thinking
   }
 
+  /** Whether the next checkpoint is to be of the whole texts, given to `markWhole` when stored. */
+  get isInPieces(): boolean {
+    const { pieces, repeatedUnits } = this.#given
+    return pieces >= most.pieces || repeatedUnits >= most.repeatedUnits
+  }
+
   /** The text since the last checkpoint, to be given to `markStored` when the store has it. */
   unstored(): TextPiece {
-    const from = this.#stored
+    const piece = this.#from(this.#stored)
+    this.#given.pieces++
+    this.#given.repeatedUnits += unitsOf(piece)
+    return piece
+  }
+
+  /** All that came, as a piece. */
+  whole(): TextPiece {
+    return this.#from({ content: 0, thinking: 0 })
+  }
+
+  #from(from: TextPiece['from']): TextPiece {
     return {
       from,
       content: wholePairs(this.text.from(from.content)),
@@ -231,11 +256,18 @@ export class LiveReply {
     return { content: text.whole, thinking: thinking.whole, tokens: { ...tokens } }
   }
 
-  markStored({ from, content, thinking }: TextPiece): void {
+  markStored(piece: TextPiece): void {
+    const { from, content, thinking } = piece
     this.#stored = {
       content: from.content + content.length,
       thinking: from.thinking + thinking.length,
     }
+    this.#given.repeatedUnits -= unitsOf(piece)
+  }
+
+  markWhole(whole: TextPiece): void {
+    this.#given = { pieces: 0, repeatedUnits: unitsOf(whole) }
+    this.markStored(whole)
   }
 
   /** Announces what is pending to `tell`: thinking first, as a model thinks before it speaks. */
@@ -300,6 +332,8 @@ export class LiveReply {
     for (const wake of this.#watchers) wake()
   }
 }
+
+const unitsOf = ({ content, thinking }: TextPiece) => content.length + thinking.length
 
 /** The rest of the slice of `text` that `offset` is in. */
 export const sliceOf = (text: string, offset: number) => text.slice(offset, sliceEnd(text, offset))

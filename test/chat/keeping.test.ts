@@ -1,5 +1,7 @@
 import t from 'tap'
 import type { Message, Turn } from '../../schemas/messages.js'
+import type { LiveReply } from '../../src/chat/live-reply.js'
+import { AppError } from '../../src/errors.js'
 import type { Checkpoint } from '../../src/stores/store.js'
 import { startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
@@ -66,6 +68,42 @@ t.test('a checkpoint has what came since the last one that was stored', async (t
   await eventually('it has ended', () => app.generations.counts.running === 0)
   t.match((await read(reply.chatId)).messages[1], { content: standInReply(content) })
 })
+
+for (const [what, count, give] of [
+  // Each is taken for stored, which leaves a gap that only the whole text fills.
+  ['many pieces', 1000, (reply: LiveReply) => reply.markStored(reply.unstored())],
+  ['pieces that may be stored', 900, (reply: LiveReply) => void reply.unstored()],
+] as const) {
+  t.test(`after ${what} the store is given the whole text`, async (t) => {
+    const { app, newChat, post, read } = await startConversation(t)
+    const { checkpoint, updateReply } = app.store
+    app.store.checkpoint = async () => {
+      throw new AppError('STORE_UNAVAILABLE')
+    }
+    const content = 'len=20000 rate=100'
+    const { reply } = (await post<Turn>(await newChat(), { content })).body
+    await eventually('it has text', () => {
+      const live = app.generations.rejoining.live(reply.id)
+      if (!live || live.text.length < 300) return false
+      for (let n = 0; n < count; n++) give(live)
+      return true
+    })
+    const given: string[] = []
+    app.store.updateReply = (id, condition, change) => {
+      if (change.content !== undefined) given.push(change.content)
+      return updateReply(id, condition, change)
+    }
+    app.store.checkpoint = checkpoint
+    await eventually('the whole text is given', () => given.length > 0)
+    const [whole = ''] = given
+    t.ok(whole.length >= 300)
+    await eventually('the next piece follows', async () => {
+      const kept = (await read(reply.chatId)).messages[1]?.content ?? ''
+      return kept.length > whole.length && standInReply(content).startsWith(kept)
+    })
+    t.equal(given.length, 1, 'once')
+  })
+}
 
 t.test('a store that is away for a while costs no text and no end', async (t) => {
   const { app, newChat, post, read } = await startConversation(t)
