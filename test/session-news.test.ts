@@ -6,6 +6,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import type { Chat } from '../schemas/chats.js'
 import { chatChannel } from '../src/cache/keys.js'
+import { AppError } from '../src/errors.js'
 import { api, outsideServices, register, startApp } from './services/app.js'
 import { ask, connect, hear } from './services/client.js'
 import { eventually } from './services/eventually.js'
@@ -37,6 +38,20 @@ if (!redisUrl || !process.env.MONGODB_URI) {
     const { a, user, socket } = await startTwo(t, redisUrl)
     const ended = hear(socket, 'session-ended')
     await api(a.url, user.token)('POST', '/api/auth/logout')
+    t.same(await ended, [{ code: 'LOGGED_OUT' }])
+  })
+
+  t.test('a logout whose answer is lost is told at the other server', async (t) => {
+    const { a, user, socket } = await startTwo(t, redisUrl)
+    const ended = hear(socket, 'session-ended')
+    const { store } = a.app
+    const { deleteSession } = store
+    store.deleteSession = async (id) => {
+      store.deleteSession = deleteSession
+      await deleteSession(id)
+      throw new AppError('STORE_UNAVAILABLE')
+    }
+    t.equal((await api(a.url, user.token)('POST', '/api/auth/logout')).status, 503)
     t.same(await ended, [{ code: 'LOGGED_OUT' }])
   })
 

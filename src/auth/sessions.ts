@@ -28,6 +28,8 @@ const invisible = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u
 const maxSpent = 100
 /** After how long the store is asked again whether sessions ended, in milliseconds. */
 const reviewRetryMs = 1000
+/** News that sessions may have ended, nobody knows which. */
+const someEnded = 'some'
 
 const sessionEnds: ReadonlySet<string> = new Set([
   'LOGGED_OUT',
@@ -69,6 +71,7 @@ export async function createSessions(options: SessionsOptions) {
   let isReviewDue = false
 
   const stopHearing = await cache.subscribe(sessionsChannel, (news) => {
+    if (news === someEnded) return reviewSoon()
     const [sessionId = '', code] = news.split(' ')
     live.end(sessionId, isSessionEnd(code) ? code : 'LOGGED_OUT')
   })
@@ -104,8 +107,8 @@ export async function createSessions(options: SessionsOptions) {
     try {
       ended = await remove()
     } catch (error) {
-      // They may be removed nevertheless.
-      reviewSoon()
+      // They may be removed nevertheless, and open at any server.
+      void cache.publish(sessionsChannel, someEnded)
       throw error
     }
     for (const sessionId of ended) {
