@@ -252,6 +252,18 @@ t.test('sockets', async (t) => {
     t.same(body.messages, [])
   })
 
+  t.test('hundreds of events at once are each answered', async (t) => {
+    const chatId = await newChat()
+    for (const transports of [['websocket'], ['polling']]) {
+      const socket = await connect(t, url, user.token, { transports, reconnection: false })
+      const events = Array.from({ length: 600 }, () => ask(socket, 'leave-chat', { chatId }))
+      for (const { ok, error } of await Promise.all(events)) {
+        if (!ok) t.equal(error.code, 'RATE_LIMITED')
+      }
+      t.ok(socket.connected, `over ${transports}`)
+    }
+  })
+
   t.test('abuse is disconnected: a packet of 1 MB, and a flood', async (t) => {
     const chatId = await newChat()
     const large = await connect(t, url, user.token, { reconnection: false })

@@ -12,8 +12,11 @@ const maxBytes = 64 * 1024
 const enoughBytes = 16 * 1024
 /** How long a socket may lag behind before it is cut off, in milliseconds. */
 const patienceMs = 30_000
-/** Events other than text that may be owed to a socket. */
-const maxOwed = 200
+/**
+ * Answers and events other than text that may be owed to a socket: a client that reads may send
+ * hundreds of events at once, and more in a second disconnect it as a flood.
+ */
+const maxOwed = 1000
 
 export interface LiveReplies {
   live(messageId: string): LiveReply | undefined
