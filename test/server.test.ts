@@ -15,8 +15,6 @@ import { connectDeaf, upgradeHalfway } from './services/deaf-socket.js'
 import { standInReply, startStandIn } from './services/ollama-stand-in.js'
 import { entry, startRefused, startServer } from './services/server-process.js'
 
-type Client = { url: string; token: string }
-
 async function dataDir(t: { teardown(fn: () => unknown): unknown }): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'chat-server-'))
   t.teardown(() => rm(dir, { recursive: true, force: true }))
@@ -123,34 +121,29 @@ t.test('SIGTERM ends it well, whatever clients do or leave undone', async (t) =>
   t.equal(await server.end('SIGTERM'), 0)
 })
 
-for (const [client, open] of [
-  [
-    'a client that never finishes its upgrade to a WebSocket',
-    ({ url, token }: Client) => upgradeHalfway(url, token),
-  ],
-  [
-    'a WebSocket whose session ended and that does not read its close',
-    async ({ url, token }: Client) => {
-      const call = api(url, token)
-      const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
-      const { socket } = await connectDeaf(url, token, chat.id)
-      await call('POST', '/api/auth/logout-everywhere')
-      return socket
-    },
-  ],
-] as const) {
-  t.test(`SIGTERM ends a server in spite of ${client}, and the log names it`, async (t) => {
-    const settings = { DATA_DIR: await dataDir(t), SHUTDOWN_GRACE_MS: '4000', LOG_LEVEL: 'info' }
-    const server = await startServer(settings)
-    t.teardown(() => server.end('SIGKILL'))
-    const { token } = await register(server.url)
-    const socket = await open({ url: server.url, token })
-    t.teardown(() => socket.destroy())
-    t.equal(await server.end('SIGTERM'), 0)
-    const line = server.lines.find((logged) => logged.includes('"connections":1'))
-    t.match(line, /"from":\["127\.0\.0\.1:\d+"\].*are closed/)
-  })
-}
+t.test('SIGTERM ends a server in spite of an upgrade that is never finished', async (t) => {
+  const settings = { DATA_DIR: await dataDir(t), SHUTDOWN_GRACE_MS: '4000', LOG_LEVEL: 'info' }
+  const server = await startServer(settings)
+  t.teardown(() => server.end('SIGKILL'))
+  const { token } = await register(server.url)
+  const socket = await upgradeHalfway(server.url, token)
+  t.teardown(() => socket.destroy())
+  t.equal(await server.end('SIGTERM'), 0)
+  const line = server.lines.find((logged) => logged.includes('"connections":1'))
+  t.match(line, /"from":\["127\.0\.0\.1:\d+"\].*are closed/, 'the log names the connection')
+})
+
+t.test('SIGTERM ends a server in spite of a WebSocket that does not read its close', async (t) => {
+  const server = await startServer({ DATA_DIR: await dataDir(t), SHUTDOWN_GRACE_MS: '4000' })
+  t.teardown(() => server.end('SIGKILL'))
+  const { token } = await register(server.url)
+  const call = api(server.url, token)
+  const { body: chat } = await call<Chat>('POST', '/api/ai/chats', {})
+  const { socket } = await connectDeaf(server.url, token, chat.id)
+  t.teardown(() => socket.destroy())
+  await call('POST', '/api/auth/logout-everywhere')
+  t.equal(await server.end('SIGTERM'), 0)
+})
 
 t.test('a signal to stop that comes twice is one stop', async (t) => {
   const server = await startServer({ DATA_DIR: await dataDir(t), LOG_LEVEL: 'info' })

@@ -72,23 +72,17 @@ export class Mirror {
 
   /** The reply has ended, and so has this. */
   end(message: Message): void {
-    const { content, thinking = '', status, usage, error, completedAt } = message
+    const { createdAt: _, completedAt, ...told } = message
+    const { content, thinking = '' } = told
     // One that another run ended says something else.
     if (content.startsWith(this.reply.text.whole)) {
       this.#extend({ content, thinking }, { content: 0, thinking: 0 })
     }
     this.parts.hub.toChat(this.reply.chatId, 'message', message, 'peer')
     // A run that began anew has dropped what the one before it thought.
-    const { thinking: _, ...row } = this.reply.row
-    this.#close({
-      ...row,
-      content,
-      status,
-      ...(thinking && { thinking }),
-      ...(usage && { usage }),
-      ...(error && { error }),
-      ...(completedAt && { completedAt: new Date(completedAt) }),
-    })
+    const { thinking: __, ...row } = this.reply.row
+    const ended = completedAt && { completedAt: new Date(completedAt) }
+    this.#close({ ...row, ...told, ...ended })
   }
 
   /** This run is not to be followed any more. */

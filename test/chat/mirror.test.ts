@@ -41,3 +41,20 @@ t.test('the end’s own thinking is kept', async (t) => {
   mirror.end(presentMessage({ ...row, content: 'so', status: 'complete' }))
   t.match(await mirror.reply.end, { status: 'complete', content: 'so', thinking: row.thinking })
 })
+
+t.test('a reply that ended elsewhere is told as it was told there, with every field', async (t) => {
+  const ended = presentMessage({
+    ...row,
+    content: 'so',
+    status: 'complete',
+    finishReason: 'length',
+    model: 'a-model',
+    usage: { contextLength: 4096, messagesSent: 1, messagesDropped: 0 },
+    error: { code: 'MODEL_FAILED', message: 'It failed.' },
+    completedAt: new Date(),
+  })
+  const mirror = mirrorOf(row)
+  mirror.end(ended)
+  const told = await mirror.reply.end
+  t.same(told && presentMessage(told), ended)
+})

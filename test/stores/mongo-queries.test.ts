@@ -144,7 +144,7 @@ if (!uri) {
     await messages.updateOne({ model: 'eliza' }, { $set: { model: 'other' } })
     await messages.deleteMany({ status: { $in: ['error'] } })
     await messages.findOneAndDelete({ fingerprint: 'x' })
-    await messages.aggregate([{ $match: { chatId: 'x' } }]).toArray()
+    await messages.aggregate([{ $match: { model: 'x' } }]).toArray()
     const indexes = (await indexesOf(db)).get('messages') ?? []
     t.strictSame(
       queries.map((query) => [shapeOf(query), planOf(query, indexes).index]),
@@ -153,7 +153,7 @@ if (!uri) {
         ['messages.update {model}', undefined],
         ['messages.delete {status $in}', undefined],
         ['messages.findAndModify {fingerprint} whole', undefined],
-        ['messages.aggregate {}', undefined],
+        ['messages.aggregate {model}', undefined],
       ],
     )
   })
