@@ -139,10 +139,9 @@ async function conversation(t: Test, ollamaUrl: string) {
       status: 404,
       body: { code: 'MODEL_NOT_FOUND' },
     })
-    const failed = await user.say(chatId, 'Hello', { options: { think: true } })
-    t.match(failed, {
-      status: 'error',
-      error: { code: 'MODEL_FAILED', message: /does not support thinking/ },
+    t.match(await post(chatId, { content: 'Hello', options: { think: true } }), {
+      status: 400,
+      body: { code: 'MODEL_CANNOT' },
     })
   })
 
@@ -188,7 +187,11 @@ async function takeover(t: Test, ollamaUrl: string, model: string) {
   const id = await owner.begin(chatId, 'Count to twenty.')
   const database = new Libsql(join(DATA_DIR, 'chat.db'), { readonly: true })
   t.teardown(() => database.close())
-  const row = database.prepare('SELECT content FROM messages WHERE id = ?')
+  const row = database.prepare(
+    `SELECT content || coalesce(
+       (SELECT group_concat(content, '') FROM pieces WHERE message_id = messages.id), '') AS content
+     FROM messages WHERE id = ?`,
+  )
   const kept = () => (row.get(id) as { content: string }).content
   await eventually('some text is stored', () => kept() !== '', replyMs)
   await first.end('SIGKILL')
