@@ -205,7 +205,9 @@ async function cutsChat(t: Test) {
   await eventually('its messages are gone', async () => {
     return (await db.collection('messages').countDocuments()) === 0
   })
-  t.equal(await db.collection('chats').countDocuments(), 0)
+  await eventually('and then the chat', async () => {
+    return (await db.collection('chats').countDocuments()) === 0
+  })
   await eventually('the user’s devices are told', () => told.length > 0)
   t.equal((await call('DELETE', path)).status, 204, 'who asks again is told of its success')
   t.equal((await call('DELETE', path)).status, 404)
