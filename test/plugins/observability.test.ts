@@ -206,7 +206,7 @@ t.test('with METRICS_TOKEN set, metrics want that bearer', async (t) => {
 })
 
 t.test('without METRICS_TOKEN, production serves metrics to its own machine alone', async (t) => {
-  const production = { NODE_ENV: 'production', JWT_SECRET: 'abcdefghijklmnopqrstuvwxyz0123456789' }
+  const production = { NODE_ENV: 'production', JWT_SECRET: 'q7Xw2LzR9vKc4TnB8mHs1YfD6gJp3EaU' }
   const { app, url } = await startApp(t, production)
   t.equal((await send(url, 'GET', '/metrics')).status, 200)
   // A proxy on this machine passes on what comes from elsewhere, whether it is trusted or not.

@@ -5,7 +5,9 @@ import { PassThrough } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import observability from '../../plugins/observability.js'
 import ollama from '../../plugins/ollama.js'
+import redis from '../../plugins/redis.js'
 import { parseConfig } from '../../src/config.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
 
@@ -14,6 +16,8 @@ async function start(t: Test, environment: Record<string, string>) {
   const lines = text(log)
   const app = Fastify({ logger: { level: 'info', stream: log } })
   app.decorate('config', parseConfig(environment))
+  app.register(observability)
+  app.register(redis)
   app.register(ollama)
   await app.ready()
   t.teardown(() => app.close())

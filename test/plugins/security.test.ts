@@ -234,7 +234,7 @@ t.test('an IPv6 site is limited as a whole at ten times the limit of each /64', 
   t.equal(await refusedOf(url, 3, () => '2001:db8:3:1::1'), 0, 'another site')
 })
 
-const secret = { JWT_SECRET: 'abcdefghijklmnopqrstuvwxyz0123456789' }
+const secret = { JWT_SECRET: 'q7Xw2LzR9vKc4TnB8mHs1YfD6gJp3EaU' }
 
 /** Whether a page of `origin` may write to a server that it calls `host`, and open a socket to it. */
 async function lettingIn(url: string, origin: string, host: string, headers = {}) {
