@@ -7,7 +7,7 @@ declare module 'fastify' {
   }
 }
 
-/** What concerns a user's account as a whole: its sessions, and what runs for it. */
+/** Decorates the operations on a whole account: they end its sessions and its running replies. */
 export default fp(
   async (fastify) => {
     const { store, cache, sessions, generations, log } = fastify

@@ -16,7 +16,7 @@ declare module 'fastify' {
     authenticate(request: FastifyRequest): Promise<void>
   }
   interface FastifyRequest {
-    /** Who asks; set where `authenticate` is a hook. */
+    /** The session of the access token; set where `authenticate` is a hook. */
     session: Access
   }
 }

@@ -6,7 +6,7 @@ import type { HubListener } from '../src/chat/hub.js'
 /** Of what takes from milliseconds to minutes, in seconds. */
 const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 
-/** What replies and sockets do, as metrics: what this server itself runs, told by its hub. */
+/** Metrics of the replies that this server runs and of its sockets, counted from its hub's events. */
 export default fp(
   async (fastify) => {
     const { metrics, generations, hub, io } = fastify

@@ -8,7 +8,7 @@ import { timedStore } from '../src/stores/timed.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** What the product keeps: MongoDB, or SQLite under DATA_DIR. */
+    /** The store: MongoDB, or SQLite under DATA_DIR. */
     store: Store
     /** JWT_SECRET, or the one kept under DATA_DIR. */
     jwtSecret: string
@@ -71,7 +71,7 @@ export default fp(
       const where = describe(uri)
       // Within Fastify's own limit, so that the error that is told is this one.
       const deadline = Date.now() + config.START_TIMEOUT_MS * 0.6
-      // What only MongoDB needs is loaded with it: 24 MB, and a tenth of a second.
+      // The MongoDB driver takes 24 MB and a tenth of a second: it is loaded only where it is used.
       const { connectMongo } = await import('../src/stores/mongo/connection.js')
       try {
         const connection = await connectMongo(uri, deadline, () =>

@@ -14,7 +14,7 @@ const codesOfFastify: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'BAD_JSON',
 }
 
-/** What other plugins throw is known by its status alone. */
+/** Errors of other plugins are mapped by their status alone. */
 const codesOfStatus: Readonly<Record<number, ErrorCode>> = {
   400: 'VALIDATION_FAILED',
   401: 'UNAUTHORIZED',

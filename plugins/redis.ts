@@ -20,7 +20,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
-    /** What servers share by Redis: the text of running replies, and the places at Ollama. */
+    /** Servers share this through Redis: the text of running replies, and the places at Ollama. */
     shared: { streamLog: StreamLog; places: Places } | undefined
     /** How much users have open at all servers. */
     openCounts: OpenCounts

@@ -29,7 +29,7 @@ const minuteMs = 60_000
 /** Browsers ask again after this many seconds. */
 const preflightMaxAge = 600
 
-/** Who may call: origins, how browsers treat answers, and how often credentials may be tried. */
+/** Checks origins, sets the headers that protect browsers, and limits how often credentials are tried. */
 export default fp(
   async (fastify) => {
     const { config, cache } = fastify

@@ -96,6 +96,7 @@ export class Mirrors implements OtherServers {
     if (!this.#chatListening.isOpen(chatId)) return
     const current = this.#refreshing.get(chatId)
     if (!current) return this.#beginRefresh(chatId)
+    // A failure of the current read is its own caller's to handle.
     current.next ??= current.done.catch(() => {}).then(() => this.#beginRefresh(chatId))
     await current.next
   }
