@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import { Accounts } from '../src/chat/accounts.js'
+import { Accounts } from '../src/chats/accounts.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

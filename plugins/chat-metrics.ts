@@ -1,7 +1,7 @@
 import fp from 'fastify-plugin'
 import { Counter, Gauge, Histogram } from 'prom-client'
 import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
-import type { HubListener } from '../src/chat/hub.js'
+import type { ChatEventsListener } from '../src/reply/chat-events.js'
 
 /** Of what takes from milliseconds to minutes, in seconds. */
 const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
@@ -9,7 +9,7 @@ const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 /** Metrics of the replies that this server runs and of its sockets, counted from its hub's events. */
 export default fp(
   async (fastify) => {
-    const { metrics, generations, hub, io } = fastify
+    const { metrics, generations, chatEvents, io } = fastify
     const registers = [metrics]
     const gauge = (name: string, help: string, read: () => number) =>
       new Gauge({
@@ -78,7 +78,7 @@ export default fp(
       tokens.inc({ of: 'replies' }, usage?.replyTokens ?? 0)
     }
 
-    const listener: HubListener = {
+    const listener: ChatEventsListener = {
       toChat(_chatId, event, payload, origin) {
         if (origin === 'peer') return
         if (event === 'message-chunk') onChunk(payload as MessageChunk)
@@ -87,7 +87,7 @@ export default fp(
       },
       toUser() {},
     }
-    const stopListening = hub.listen(listener)
+    const stopListening = chatEvents.listen(listener)
     fastify.addHook('onClose', async () => stopListening())
   },
   { name: 'chat-metrics', dependencies: ['observability', 'chat', 'socket'] },

@@ -1,16 +1,16 @@
 import fp from 'fastify-plugin'
-import { Chats } from '../src/chat/chats.js'
-import { createCursors } from '../src/chat/cursor.js'
-import { Generations } from '../src/chat/generations.js'
-import { Hub } from '../src/chat/hub.js'
-import { Turns } from '../src/chat/turns.js'
+import { Chats } from '../src/chats/chats.js'
+import { createCursors } from '../src/chats/cursors.js'
+import { Generations } from '../src/engine/generations.js'
+import { ReplyResponses } from '../src/engine/reply-responses.js'
+import { ChatEvents } from '../src/reply/chat-events.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    hub: Hub
+    chatEvents: ChatEvents
     chats: Chats
     generations: Generations
-    turns: Turns
+    replyResponses: ReplyResponses
   }
 }
 
@@ -18,10 +18,12 @@ declare module 'fastify' {
 export default fp(
   async (fastify) => {
     const { config, store, cache, shared, ollama, log, jwtSecret } = fastify
-    const hub = new Hub((err) => log.error({ err }, 'an event was not told to every listener'))
+    const chatEvents = new ChatEvents((err) =>
+      log.error({ err }, 'an event was not told to every listener'),
+    )
     const limits = { maxNumCtx: config.MAX_NUM_CTX, maxNumPredict: config.MAX_NUM_PREDICT }
     const generations = new Generations(
-      { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, hub, log },
+      { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, chatEvents, log },
       {
         maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
         userMaxConcurrent: config.USER_MAX_CONCURRENT,
@@ -33,14 +35,14 @@ export default fp(
     )
     const { catalogue } = ollama
     const cursors = createCursors(jwtSecret)
-    const chats = new Chats(store, cache, cursors, hub, generations, catalogue, {
+    const chats = new Chats(store, cache, cursors, chatEvents, generations, catalogue, {
       ...limits,
       maxChats: config.RATE_LIMIT_USER_CHATS,
     })
-    fastify.decorate('hub', hub)
+    fastify.decorate('chatEvents', chatEvents)
     fastify.decorate('generations', generations)
     fastify.decorate('chats', chats)
-    fastify.decorate('turns', new Turns(generations))
+    fastify.decorate('replyResponses', new ReplyResponses(generations))
 
     await generations.start()
     // Streams end here, so that the server's own close does not wait for them.

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { AppError } from '../src/errors.js'
 import { createModelCatalogue } from '../src/ollama/catalogue.js'
 import { createOllamaClient } from '../src/ollama/client.js'
-import { startElizaServer } from '../src/ollama/eliza-server.js'
+import { startElizaServer } from '../src/ollama/eliza/eliza-server.js'
 import { ServedCalls } from '../src/ollama/served-calls.js'
 
 declare module 'fastify' {

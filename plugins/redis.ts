@@ -10,9 +10,9 @@ import { countedCache, type ReadCounts } from '../src/cache/counted.js'
 import { createMemoryCache } from '../src/cache/memory.js'
 import { oneNode } from '../src/cache/one-node.js'
 import { OpenCounts } from '../src/cache/open-counts.js'
-import { createPlaces, type Places } from '../src/cache/places.js'
 import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
 import { refuseOldRedis } from '../src/cache/redis-version.js'
+import { createSlots, type Slots } from '../src/cache/slots.js'
 import { createStreamLog, type StreamLog } from '../src/cache/stream-log.js'
 import { redisUrls } from '../src/config.js'
 
@@ -21,7 +21,7 @@ declare module 'fastify' {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
     /** Servers share this through Redis: the text of running replies, and the places at Ollama. */
-    shared: { streamLog: StreamLog; places: Places } | undefined
+    shared: { streamLog: StreamLog; slots: Slots } | undefined
     /** How much users have open at all servers. */
     openCounts: OpenCounts
   }
@@ -118,12 +118,12 @@ export default fp(
           )
         }),
       })
-      const places = createPlaces(client, cache.run, {
+      const slots = createSlots(client, cache.run, {
         maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
         userMaxConcurrent: config.USER_MAX_CONCURRENT,
         leaseMs: config.LEASE_MS,
       })
-      const shared = { streamLog: createStreamLog(client, cache.run), places }
+      const shared = { streamLog: createStreamLog(client, cache.run), slots }
       return { cache, shared, openCounts: new OpenCounts({ client, run: cache.run }) }
     }
 

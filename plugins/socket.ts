@@ -2,7 +2,7 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import fastifySocketIo from 'fastify-socket.io'
 import { models } from '../schemas/common.js'
-import { Audience } from '../src/chat/audience.js'
+import { AppError } from '../src/errors.js'
 import {
   type ChatServer,
   type ChatSocket,
@@ -11,9 +11,9 @@ import {
   type EngineConnection,
   forgetHandshake,
   OneSocketEach,
-} from '../src/chat/chat-socket.js'
-import { SocketSessions } from '../src/chat/socket-sessions.js'
-import { AppError } from '../src/errors.js'
+} from '../src/sockets/chat-socket.js'
+import { SocketRooms } from '../src/sockets/socket-rooms.js'
+import { SocketSessions } from '../src/sockets/socket-sessions.js'
 import { socketPath } from '../src/upgrades.js'
 
 /** What an event's handler answers with; a function is called in the turn in which it is sent. */
@@ -31,7 +31,7 @@ export interface ClientEvent<S extends TSchema> {
 declare module 'fastify' {
   interface FastifyInstance {
     io: ChatServer
-    audience: Audience
+    socketRooms: SocketRooms
     socketSessions: SocketSessions
     /** Every client event that is served, with its payload's schema. */
     clientEvents: ReadonlyMap<string, ClientEvent<TSchema>>
@@ -76,9 +76,9 @@ export default fp(
       },
     })
     const { io } = fastify
-    const audience = new Audience(io, fastify.generations.rejoining, fastify.generations.others)
+    const socketRooms = new SocketRooms(io, fastify.generations.reader, fastify.generations.cluster)
     const socketSessions = new SocketSessions(io, sessions)
-    fastify.decorate('audience', audience)
+    fastify.decorate('socketRooms', socketRooms)
     fastify.decorate('socketSessions', socketSessions)
     fastify.decorate('clientEvents', events)
     fastify.decorate('onClientEvent', <S extends TSchema>(event: ClientEvent<S>) => {
@@ -128,14 +128,14 @@ export default fp(
 
     // These are the same for all sockets: a closure for each would cost more than the rest of it.
     io.on('connection', (socket) => {
-      audience.admit(socket)
+      socketRooms.admit(socket)
       socket.on('disconnect', forget)
       socket.onAny(hear)
       socketSessions.admit(socket)
     })
 
     function forget(this: ChatSocket) {
-      audience.forget(this)
+      socketRooms.forget(this)
       socketSessions.forget(this)
       // One that left on its own would keep its connection.
       closeTransport(this.conn)
@@ -158,12 +158,12 @@ export default fp(
             }
       const refuse = (error: unknown) => {
         const answer = { ok: false, error: wireError(asAppError(error)) }
-        audience.answer(this, () => acknowledge(answer))
+        socketRooms.answer(this, () => acknowledge(answer))
       }
       if (!isWithinLimit(this)) return refuse(new AppError('RATE_LIMITED'))
       const payload = typeof args[0] === 'function' ? undefined : args[0]
       run(name, payload, this).then((answer) => {
-        audience.answer(this, () => {
+        socketRooms.answer(this, () => {
           try {
             acknowledge({ ok: true, ...(typeof answer === 'function' ? answer() : answer) })
           } catch (error) {
@@ -196,10 +196,10 @@ export default fp(
       }
     }
 
-    const stopListening = fastify.hub.listen(audience)
+    const stopListening = fastify.chatEvents.listen(socketRooms)
     fastify.addHook('onClose', async () => {
       stopListening()
-      audience.close()
+      socketRooms.close()
       socketSessions.close()
     })
   },

@@ -3,7 +3,13 @@ import t from 'tap'
 import { embedded } from './services/app.js'
 
 /** The suites of the whole app, which run on the real services where the environment names them. */
-const suites = ['authority', 'routes/auth', 'routes/chats', 'routes/messages', 'sockets']
+const suites = [
+  'auth/authority',
+  'routes/auth',
+  'routes/chats',
+  'routes/messages',
+  'sockets/sockets',
+]
 
 if (process.env.MONGODB_URI || process.env.REDIS_URL) {
   t.setTimeout(600_000)

@@ -10,7 +10,7 @@ import { AppError } from '../../src/errors.js'
 
 /** What a socket may send: each is validated, run, and acknowledged by plugins/socket.ts. */
 export default async function events(fastify: FastifyInstance) {
-  const { audience, chats, generations, hub, socketSessions, turns } = fastify
+  const { socketRooms, chats, generations, chatEvents, socketSessions, replyResponses } = fastify
 
   fastify.onClientEvent({
     name: 'join-chat',
@@ -18,16 +18,20 @@ export default async function events(fastify: FastifyInstance) {
     bareField: 'chatId',
     handle: async ({ chatId, ...asked }, socket) => {
       await chats.find(socket.data.userId, chatId)
-      await audience.listen(socket, chatId)
-      const look = await generations.rejoining.look(socket.data.userId, chatId, asked)
-      if (hub.isGone(chatId)) {
-        audience.leave(socket, chatId)
+      await socketRooms.listen(socket, chatId)
+      const activeReplies = await generations.reader.activeReplies(
+        socket.data.userId,
+        chatId,
+        asked,
+      )
+      if (chatEvents.isGone(chatId)) {
+        socketRooms.leave(socket, chatId)
         throw new AppError('CHAT_NOT_FOUND')
       }
       // In one turn: what is answered and what is heard from now on fit together.
       return () => {
-        audience.join(socket, chatId)
-        return { active: look() }
+        socketRooms.join(socket, chatId)
+        return { active: activeReplies() }
       }
     },
   })
@@ -38,7 +42,7 @@ export default async function events(fastify: FastifyInstance) {
     bareField: 'chatId',
     handle: async ({ chatId }, socket) => {
       await chats.find(socket.data.userId, chatId)
-      audience.leave(socket, chatId)
+      socketRooms.leave(socket, chatId)
       return {}
     },
   })
@@ -49,9 +53,11 @@ export default async function events(fastify: FastifyInstance) {
     handle: async ({ chatId, content, model, options, clientMessageId: key }, socket) => {
       const { userId } = socket.data
       const chat = await chats.find(userId, chatId)
-      await audience.listen(socket, chatId)
-      audience.join(socket, chatId)
-      return turns.present(await chats.send({ userId, chatId, content, model, options, key, chat }))
+      await socketRooms.listen(socket, chatId)
+      socketRooms.join(socket, chatId)
+      return replyResponses.present(
+        await chats.send({ userId, chatId, content, model, options, key, chat }),
+      )
     },
   })
 
@@ -59,7 +65,7 @@ export default async function events(fastify: FastifyInstance) {
     name: 'stop-message',
     payload: StopMessage,
     handle: async ({ chatId, messageId }, socket) => ({
-      message: await turns.stop(socket.data.userId, chatId, messageId),
+      message: await replyResponses.stop(socket.data.userId, chatId, messageId),
     }),
   })
 

@@ -85,10 +85,10 @@ export const streamLogKey = (messageId: string, epoch: number) => ({
 })
 
 /** Who is served at Ollama and who waits, among all servers; in one slot, for one script. */
-export const placesKeys = {
-  running: `${prefix}:{places}:running`,
-  wanting: `${prefix}:{places}:wanting`,
-  served: `${prefix}:{places}:served`,
-  waiting: `${prefix}:{places}:waiting`,
-  waitingOf: (userId: string) => `${prefix}:{places}:waiting:${userId}`,
+export const slotKeys = {
+  running: `${prefix}:{slots}:running`,
+  wanting: `${prefix}:{slots}:wanting`,
+  served: `${prefix}:{slots}:served`,
+  waiting: `${prefix}:{slots}:waiting`,
+  waitingOf: (userId: string) => `${prefix}:{slots}:waiting:${userId}`,
 }

@@ -3,8 +3,8 @@ import { Breaker, within } from './breaker.js'
 import type { Cache } from './cache.js'
 import { lostDeletionsChannel, missedNewsChannel } from './keys.js'
 import { createMemoryCache } from './memory.js'
-import { News } from './news.js'
 import { oneNode } from './one-node.js'
+import { ReliablePubSub } from './reliable-pub-sub.js'
 import { Subscriptions } from './subscriptions.js'
 
 export type RedisClient = Redis | Cluster
@@ -106,7 +106,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     onRefused: options.onRefused,
   })
   const publisher = oneNode(client)
-  const news = new News(async (channel, text) => {
+  const news = new ReliablePubSub(async (channel, text) => {
     const told = await breaker.run(async () => publisher().publish(channel, text))
     // What Redis refused it would refuse again.
     return told !== undefined || !breaker.isAway

@@ -40,7 +40,7 @@ export async function openConversations(
   const { accounts } = await bench.seed()
   await bench.load.open(side, {
     protocol: side === 'pipe' ? 'pipe' : 'socket',
-    places: accounts
+    slots: accounts
       .slice(first, first + streams)
       .map((account) => ({ url: server.url, ...account })),
     listeners,

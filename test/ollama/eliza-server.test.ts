@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { createModelCatalogue } from '../../src/ollama/catalogue.js'
 import { type ChatRequest, createOllamaClient } from '../../src/ollama/client.js'
-import { startElizaServer } from '../../src/ollama/eliza-server.js'
+import { startElizaServer } from '../../src/ollama/eliza/eliza-server.js'
 
 async function start(t: Test) {
   const server = await startElizaServer()
@@ -66,10 +66,10 @@ t.test('the answer is ELIZA’s, streamed word by word, and counted', async (t) 
 t.test('the same conversation has the same answer, another turn another one', async (t) => {
   const { say } = await start(t)
   const first = await say([user('hello')])
-  const turns = [user('hello'), assistant(first.text), user('hello')]
-  const second = await say(turns)
+  const replyResponses = [user('hello'), assistant(first.text), user('hello')]
+  const second = await say(replyResponses)
   t.not(second.text, first.text)
-  t.equal((await say(turns)).text, second.text)
+  t.equal((await say(replyResponses)).text, second.text)
   t.equal((await say([user('bye')])).text, (await say([user('bye')])).text)
   t.equal((await say([{ role: 'system', content: 'Be kind.' }])).text.split(' ')[0], 'How')
 })

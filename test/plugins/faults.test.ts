@@ -74,7 +74,7 @@ t.test(
   'a listener of events that fails harms neither the reply nor who else listens',
   async (t) => {
     const { app, newChat, send: say, url, user } = await startConversation(t)
-    const stop = app.hub.listen({
+    const stop = app.chatEvents.listen({
       toChat() {
         throw new Error('a listener failed')
       },

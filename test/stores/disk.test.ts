@@ -33,7 +33,7 @@ async function outlivesAFullDisk(t: Test, { dir, fill, makeRoom }: Disk) {
   const content = 'Many words. '.repeat(3_000)
   let refused = aTurn(chat, { content })
   let failure: unknown
-  for (let turns = 0; turns < 1_000 && !failure; turns += 1) {
+  for (let replyResponses = 0; replyResponses < 1_000 && !failure; replyResponses += 1) {
     refused = aTurn(chat, { content })
     try {
       const { message, reply } = await store.appendTurn(refused)

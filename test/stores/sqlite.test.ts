@@ -18,9 +18,9 @@ t.test('of writes that come together one that fails undoes itself alone', async 
   const [chat, other] = [aChat(), aChat()]
   const store = openSqliteStore(dir)
   await store.createChat(chat)
-  const turns = [aTurn(chat), aTurn(other), aTurn(chat)] as const
+  const replyResponses = [aTurn(chat), aTurn(other), aTurn(chat)] as const
   const [first, missing, second] = await Promise.allSettled(
-    turns.map((turn) => store.appendTurn(turn)),
+    replyResponses.map((turn) => store.appendTurn(turn)),
   )
   t.match(missing, { status: 'rejected', reason: { code: 'CHAT_NOT_FOUND' } })
   t.match(first, { status: 'fulfilled', value: { message: { seq: 1 }, created: true } })

@@ -40,7 +40,7 @@ const ResumeQuery = Closed({
 })
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
-  const { chats, generations, turns } = fastify
+  const { chats, generations, replyResponses } = fastify
 
   fastify.post(
     '/chats/:chatId/messages',
@@ -78,13 +78,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       })
       reply.header('Location', `/api/ai/chats/${params.chatId}/messages/${turn.reply.id}/stream`)
       if (request.wantsEvents()) {
-        return reply.sendEvents(turns.follow(turn, gone), gone)
+        return reply.sendEvents(replyResponses.follow(turn, gone), gone)
       }
       if (prefersAsync(request)) {
         reply.header('Preference-Applied', 'respond-async')
-        return reply.code(202).send(turns.present(turn))
+        return reply.code(202).send(replyResponses.present(turn))
       }
-      return reply.code(201).send(await turns.whole(turn, gone))
+      return reply.code(201).send(await replyResponses.whole(turn, gone))
     },
   )
 
@@ -132,7 +132,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
       },
     },
-    ({ session, params }) => turns.stop(session.userId, params.chatId, params.messageId),
+    ({ session, params }) => replyResponses.stop(session.userId, params.chatId, params.messageId),
   )
 
   fastify.get(
@@ -158,9 +158,9 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       const position = positionOf(params.messageId, headers['last-event-id']) ?? query
       const { chatId, messageId } = params
       const { userId } = session
-      const { rejoining } = generations
+      const { reader } = generations
       const gone = reply.goneSignal()
-      const events = await rejoining.follow(userId, chatId, messageId, position, gone)
+      const events = await reader.follow(userId, chatId, messageId, position, gone)
       return reply.sendEvents(events, gone)
     },
   )

@@ -44,13 +44,13 @@ async function openChats(bench: Bench, messages: number): Promise<Chats> {
   const server = await bench.server('ours')
   const name = `chats-${messages}`
   const count = Math.ceil(Math.min(bench.size(turnsMeasured, 5), 2000 / messages))
-  const places = []
+  const slots = []
   for (let n = 0; n < count; n++) {
     const token = await register(server, `${name}-${n}`)
-    places.push({ url: server.url, token, chatId: await createChat(server, token) })
+    slots.push({ url: server.url, token, chatId: await createChat(server, token) })
   }
-  await bench.load.open(name, { protocol: 'socket', places, listeners: 1 })
-  for (let turns = 0; turns < messages / 2; turns++) {
+  await bench.load.open(name, { protocol: 'socket', slots, listeners: 1 })
+  for (let replyResponses = 0; replyResponses < messages / 2; replyResponses++) {
     await Promise.all([
       bench.load.inTurn(name, { ...prompt, options }),
       delay(bench.size(turnMs, 0)),

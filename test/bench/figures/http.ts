@@ -107,8 +107,8 @@ export const httpFigures: Figure[] = [
       const readers = (await bench.seed()).readers.slice(0, bench.size(20, 2))
       const { url } = await bench.server('ours')
       const name = 'readers'
-      const places = readers.map((reader) => ({ url, ...reader }))
-      await bench.load.open(name, { protocol: 'socket', places, listeners: 1 })
+      const slots = readers.map((reader) => ({ url, ...reader }))
+      await bench.load.open(name, { protocol: 'socket', slots, listeners: 1 })
       const turn = { rate: 10_000, tokens: 60, padding: 'a question of usual length '.repeat(4) }
       for (let n = 0; n < bench.size(100, 5); n++) await bench.load.inTurn(name, turn)
       const list = '/api/ai/chats?limit=100'

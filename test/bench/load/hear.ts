@@ -70,7 +70,7 @@ export interface Conversation {
 }
 
 /** Where a conversation takes place. */
-export interface Place {
+export interface QueuePosition {
   url: string
   token: string
   chatId: string

@@ -1,11 +1,11 @@
 import { Agent, type IncomingMessage, request } from 'node:http'
-import type { Conversation, Ear, Place } from './hear.js'
+import type { Conversation, Ear, QueuePosition } from './hear.js'
 
 const agent = new Agent({ keepAlive: true })
 
 /** A conversation with the plain pipe: Ollama's own protocol, a request a turn. */
 export function throughPipe(
-  { url, chatId }: Place,
+  { url, chatId }: QueuePosition,
   listeners: number,
   ear: Ear,
   onChars: (chars: number) => void,

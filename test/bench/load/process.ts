@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws'
 import { type Prompt, writePrompt } from '../prompt.js'
 import { type Remote, serve } from '../rpc.js'
 import { quantile } from '../statistics.js'
-import { type Conversation, Ear, Heard, type Place } from './hear.js'
+import { type Conversation, Ear, Heard, type QueuePosition } from './hear.js'
 import { type HttpLoad, loadHttp } from './http-load.js'
 import { throughPipe } from './pipe-client.js'
 import { closed, connect, joinChat } from './socket-client.js'
@@ -13,7 +13,7 @@ import { closed, connect, joinChat } from './socket-client.js'
  */
 export interface Group {
   protocol: 'pipe' | 'socket'
-  places: Place[]
+  slots: QueuePosition[]
   /** Of each conversation, the one that sends among them. */
   listeners: number
 }
@@ -48,7 +48,7 @@ const onChars = (chars: number) => {
   heard.frames++
 }
 
-async function openOne(group: Group, place: Place): Promise<Member> {
+async function openOne(group: Group, place: QueuePosition): Promise<Member> {
   const ear = new Ear(heard, () => {
     member.isBusy = false
     member.again?.()
@@ -93,7 +93,7 @@ const methods = {
   async open(name: string, group: Group) {
     close(name)
     const members: Member[] = []
-    await each(group.places, openAtOnce, async (place) => {
+    await each(group.slots, openAtOnce, async (place) => {
       members.push(await openOne(group, place))
     })
     groups.set(name, members)
@@ -155,8 +155,8 @@ const methods = {
   }),
 
   async idle(url: string, tokens: string[], count: number) {
-    const turns = Array.from({ length: count }, (_, n) => tokens[n % tokens.length] ?? '')
-    await each(turns, openAtOnce, async (token) => {
+    const replyResponses = Array.from({ length: count }, (_, n) => tokens[n % tokens.length] ?? '')
+    await each(replyResponses, openAtOnce, async (token) => {
       idle.push(await connect(url, token))
     })
   },

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { WebSocket } from 'ws'
-import type { Conversation, Ear, Place } from './hear.js'
+import type { Conversation, Ear, QueuePosition } from './hear.js'
 
 /*
  * As much of Socket.IO's protocol as a client needs, over a WebSocket, so that the load costs less
@@ -37,7 +37,7 @@ const messageEvent = '42["message",'
 
 /** One device in a chat; @param ear what hears it, or undefined when it only takes what comes. */
 export async function joinChat(
-  { url, token, chatId }: Place,
+  { url, token, chatId }: QueuePosition,
   ear: Ear | undefined,
   onChars: (chars: number) => void,
 ): Promise<Conversation> {

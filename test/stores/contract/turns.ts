@@ -94,16 +94,20 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
 
     t.test('of one chat at once take every place from 1 without a gap', async (t) => {
       const chat = await newChat()
-      const turns = times(30, (i) => aTurn(chat, { content: `turn ${i}` }))
-      const stored = await Promise.all(turns.map((turn) => store().appendTurn(turn)))
+      const replyResponses = times(30, (i) => aTurn(chat, { content: `turn ${i}` }))
+      const stored = await Promise.all(replyResponses.map((turn) => store().appendTurn(turn)))
       for (const [i, { message, reply, created }] of stored.entries()) {
-        t.strictSame(message, { ...turns[i]?.message, seq: message.seq })
-        t.strictSame(reply, { ...turns[i]?.reply, seq: message.seq + 1 }, 'the reply comes next')
+        t.strictSame(message, { ...replyResponses[i]?.message, seq: message.seq })
+        t.strictSame(
+          reply,
+          { ...replyResponses[i]?.reply, seq: message.seq + 1 },
+          'the reply comes next',
+        )
         t.equal(created, true)
       }
-      const places = (await store().listMessages(chat.id, 100)).map(({ seq }) => seq)
+      const slots = (await store().listMessages(chat.id, 100)).map(({ seq }) => seq)
       t.strictSame(
-        places,
+        slots,
         times(60, (i) => i + 1),
       )
       t.equal((await store().findChat(chat.userId, chat.id))?.messageCount, 60)

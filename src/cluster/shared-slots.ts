@@ -1,0 +1,23 @@
+import { serversChannel } from '../cache/keys.js'
+import type { Slots } from '../cache/slots.js'
+import type { SharedSlots } from '../queue/fair-queue.js'
+import type { LiveReply } from '../reply/live-reply.js'
+import type { ClusterBus } from './cluster-bus.js'
+
+/** The places that servers share, as the queue asks for them; others hear when one is free. */
+export function shareSlots(slots: Slots, bus: ClusterBus, renewMs: number): SharedSlots<LiveReply> {
+  return {
+    renewMs,
+
+    take: (reply) => slots.take(reply),
+
+    async release(reply) {
+      await slots.release(reply)
+      bus.tell(serversChannel, { freed: true })
+    },
+
+    tellWaiting: (userId, waiting) => slots.tellWaiting(userId, waiting),
+
+    renew: (held, waiting) => slots.renew(held, waiting),
+  }
+}

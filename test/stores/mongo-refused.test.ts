@@ -1,0 +1,73 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { MongoClient } from 'mongodb'
+import t, { type Test } from 'tap'
+import { outsideServices } from '../services/app.js'
+import { startMongoStandIn } from '../services/mongo-stand-in.js'
+import { startRefused } from '../services/server-process.js'
+
+/** Where it refuses to start: with 1, and one line that names the setting. */
+async function refusal(t: Test, settings: Record<string, string>): Promise<string> {
+  const DATA_DIR = await mkdtemp(join(tmpdir(), 'chat-refused-'))
+  t.teardown(() => rm(DATA_DIR, { recursive: true, force: true }))
+  const { status, output } = await startRefused({ DATA_DIR, LOG_LEVEL: 'silent', ...settings })
+  t.equal(status, 1)
+  t.equal(output.trim().split('\n').length, 1, output)
+  return output
+}
+
+// The driver itself refuses the first.
+for (const [version, wireVersion] of [
+  ['3.6.23', 6],
+  ['4.2.24', 8],
+] as const) {
+  t.test(`a MongoDB ${version} is refused, and told what is wanted`, async (t) => {
+    const MONGODB_URI = await startMongoStandIn(t, version, wireVersion)
+    const began = performance.now()
+    const output = await refusal(t, { MONGODB_URI, START_TIMEOUT_MS: '20000' })
+    t.match(output, /^MONGODB_URI: .*4\.4 or later is wanted/)
+    t.ok(performance.now() - began < 10_000, 'it is not waited for')
+  })
+}
+
+const uri = outsideServices(`refused-${Date.now()}`).MONGODB_URI
+if (!uri) t.test('newer records', { skip: 'MONGODB_URI is not set' }, async () => {})
+else {
+  for (const name of ['users', 'sessions']) {
+    t.test(`another application’s ${name} are told as that, and left as they are`, async (t) => {
+      const client = await MongoClient.connect(uri)
+      t.teardown(async () => {
+        await client.db().dropDatabase()
+        await client.close()
+      })
+      const theirs = { _id: 'x', login: 'ada', roles: ['admin'] }
+      await client.db().collection<typeof theirs>(name).insertOne(theirs)
+      const output = await refusal(t, { MONGODB_URI: uri })
+      t.match(output, new RegExp(`^MONGODB_URI: .*database "refused.*collection "${name}"`))
+      t.match(output, /_id, login, roles.*another application.*Name another database/)
+      const left = await client.db().listCollections().toArray()
+      t.same(
+        left.map((one) => one.name),
+        [name],
+      )
+    })
+  }
+
+  t.test('records of a newer version are refused, and left as they are', async (t) => {
+    const client = await MongoClient.connect(uri)
+    t.teardown(async () => {
+      await client.db().dropDatabase()
+      await client.close()
+    })
+    const newer = { _id: 'schema', version: 9, more: 'unknown here' }
+    await client.db().collection<typeof newer>('meta').insertOne(newer)
+    t.match(await refusal(t, { MONGODB_URI: uri }), /^MONGODB_URI: .*version 9/)
+    const left = await client.db().listCollections().toArray()
+    t.same(
+      left.map(({ name }) => name),
+      ['meta'],
+    )
+    t.same(await client.db().collection<typeof newer>('meta').find().toArray(), [newer])
+  })
+}
