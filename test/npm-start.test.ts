@@ -1,7 +1,10 @@
-import { join } from 'node:path'
+import { appendFile, cp, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { checkout, listeningAt, runScript } from './services/npm-script.js'
 import { startServer } from './services/server-process.js'
+
+const root = join(import.meta.dirname, '../..')
 
 t.test('SIGTERM to npm start ends the server, which frees its port and its data', async (t) => {
   const copy = await checkout(t)
@@ -13,4 +16,53 @@ t.test('SIGTERM to npm start ends the server, which frees its port and its data'
   await t.rejects(fetch(`${url}/health/live`), 'nobody has the port')
   const next = await startServer({ DATA_DIR: join(copy, 'data') })
   t.equal(await next.end('SIGTERM'), 0, 'the next has the data')
+})
+
+t.test('three npm start at once in one checkout all serve', async (t) => {
+  const copy = await checkout(t)
+  const servers = ['a', 'b', 'c'].map((name) =>
+    runScript(t, copy, 'start', { DATA_DIR: join(copy, name) }),
+  )
+  const lines = await Promise.all(servers.map(({ printed }) => printed('Server listening')))
+  for (const line of lines) {
+    t.equal((await fetch(`${listeningAt(line)}/health/ready`)).status, 200)
+  }
+  for (const { end } of servers) t.equal(await end('SIGTERM'), 0)
+})
+
+t.test('npm start writes only what changed, and loads no file whose source is gone', async (t) => {
+  const copy = await checkout(t)
+  const compiled = (path: string) => join(copy, 'dist', path)
+  async function compile() {
+    const server = runScript(t, copy, 'start')
+    await server.printed('Server listening')
+    t.equal(await server.end('SIGTERM'), 0)
+  }
+  await compile()
+  const before = await stat(compiled('src/app.js'))
+  await writeFile(compiled('plugins/broken.js'), "throw new Error('loaded')\n")
+  await appendFile(join(copy, 'src/ids.ts'), '\nexport const changed = true\n')
+  await compile()
+  t.equal((await stat(compiled('src/app.js'))).mtimeMs, before.mtimeMs, 'the same is left alone')
+  t.match(await readFile(compiled('src/ids.js'), 'utf8'), 'changed', 'the changed is replaced')
+  await t.rejects(stat(compiled('plugins/broken.js')), 'the stale is gone')
+})
+
+t.test('npm run start:prod serves without development packages, and ends on SIGTERM', async (t) => {
+  const copy = await checkout(t)
+  const { dependencies } = JSON.parse(await readFile(join(copy, 'package.json'), 'utf8'))
+  await rm(join(copy, 'node_modules'))
+  for (const name of Object.keys(dependencies)) {
+    const link = join(copy, 'node_modules', name)
+    await mkdir(dirname(link), { recursive: true })
+    await symlink(join(root, 'node_modules', name), link)
+  }
+  for (const folder of ['src', 'plugins', 'routes', 'schemas', 'web']) {
+    await cp(join(root, 'dist', folder), join(copy, 'dist', folder), { recursive: true })
+    await rm(join(copy, folder), { recursive: true })
+  }
+  const { printed, end } = runScript(t, copy, 'start:prod')
+  const url = listeningAt(await printed('Server listening'))
+  t.equal((await fetch(`${url}/health/ready`)).status, 200)
+  t.equal(await end('SIGTERM'), 0)
 })

@@ -11,8 +11,8 @@ interface Teardown {
 }
 
 const root = join(import.meta.dirname, '../../..')
-/** What a server is built from; the tests are left out, as compiling them takes half of the time. */
-const code = ['src', 'plugins', 'routes', 'schemas', 'web', 'package.json', 'tsconfig.json']
+/** What a server is built from. */
+const code = ['scripts', 'src', 'plugins', 'routes', 'schemas', 'web', 'package.json']
 
 function isThere(pid: number): boolean {
   try {
@@ -22,7 +22,7 @@ function isThere(pid: number): boolean {
   }
 }
 
-/** A checkout of its own, whose `dist` a script may rebuild. */
+/** A checkout of its own, without tests, whose `dist` a script may write. */
 export async function checkout(t: Teardown): Promise<string> {
   const copy = await mkdtemp(join(tmpdir(), 'chat-npm-'))
   t.teardown(() => rm(copy, { recursive: true, force: true, maxRetries: 10 }))
@@ -32,7 +32,12 @@ export async function checkout(t: Teardown): Promise<string> {
 }
 
 /** A script of package.json's, run by the real npm in a process group of its own. */
-export function runScript(t: Teardown, cwd: string, script: string) {
+export function runScript(
+  t: Teardown,
+  cwd: string,
+  script: string,
+  settings: Readonly<Record<string, string>> = {},
+) {
   const child = spawn('npm', ['run', script], {
     cwd,
     env: {
@@ -41,6 +46,7 @@ export function runScript(t: Teardown, cwd: string, script: string) {
       PORT: '0',
       START_TIMEOUT_MS: '120000',
       npm_config_update_notifier: 'false',
+      ...settings,
     },
     detached: true,
     stdio: ['ignore', 'pipe', 'inherit'],
