@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import fastifySocketIo from 'fastify-socket.io'
 import { models } from '../schemas/common.js'
 import { AppError } from '../src/errors.js'
+import { socketPath } from '../src/http/upgrades.js'
 import {
   type ChatServer,
   type ChatSocket,
@@ -14,7 +15,6 @@ import {
 } from '../src/sockets/chat-socket.js'
 import { SocketRooms } from '../src/sockets/socket-rooms.js'
 import { SocketSessions } from '../src/sockets/socket-sessions.js'
-import { socketPath } from '../src/upgrades.js'
 
 /** What an event's handler answers with; a function is called in the turn in which it is sent. */
 type Answer = object | (() => object)

@@ -11,8 +11,8 @@ import '../schemas/health.js'
 import '../schemas/messages.js'
 import '../schemas/models.js'
 import { AppError, invalid } from '../src/errors.js'
-import { fieldFaults, type SchemaFault } from '../src/field-faults.js'
-import { assertPlainJson, parseJson } from '../src/json-text.js'
+import { fieldFaults, type SchemaFault } from '../src/http/field-faults.js'
+import { assertPlainJson, parseJson } from '../src/http/json-text.js'
 
 declare module 'fastify' {
   interface FastifyInstance {

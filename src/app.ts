@@ -5,9 +5,9 @@ import autoload from '@fastify/autoload'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyHttpOptions } from 'fastify'
 import { createTrust } from './auth/client-network.js'
-import { answerClientError } from './client-error.js'
 import type { Config } from './config.js'
-import { ignoreOtherUpgrades, isWebSocketUpgrade } from './upgrades.js'
+import { answerClientError } from './http/client-error.js'
+import { ignoreOtherUpgrades, isWebSocketUpgrade } from './http/upgrades.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -76,7 +76,7 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
 function trackConnections(server: Server): ReadonlySet<Socket> {
   const connections = new Set<Socket>()
   server.on('connection', (connection) => {
-    // One whose upgrade was ignored comes again (src/upgrades.ts).
+    // One whose upgrade was ignored comes again (src/http/upgrades.ts).
     if (connections.has(connection)) return
     connections.add(connection)
     connection.once('close', () => connections.delete(connection))

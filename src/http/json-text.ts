@@ -1,5 +1,5 @@
 import jsonc from 'jsonc-parser'
-import { AppError } from './errors.js'
+import { AppError } from '../errors.js'
 
 const maxDepth = 32
 /** No request needs nearly as many; each could be a fault that validation tells. */

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { connect as connectTcp } from 'node:net'
 import t from 'tap'
-import { register, startApp } from './services/app.js'
-import { ask, connect } from './services/client.js'
-import { h2cHeaders, RawConnection } from './services/raw-connection.js'
+import { register, startApp } from '../services/app.js'
+import { ask, connect } from '../services/client.js'
+import { h2cHeaders, RawConnection } from '../services/raw-connection.js'
 
 const json = 'Content-Type: application/json\r\n'
 

@@ -1,4 +1,4 @@
-import type { FieldFault } from '../schemas/common.js'
+import type { FieldFault } from '../../schemas/common.js'
 
 /** What is read here of a JSON Schema. */
 interface Wanted {
