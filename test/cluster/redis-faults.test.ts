@@ -164,7 +164,7 @@ for (const [fault, fail] of [
     const { active } = (await ask(other, 'join-chat', asked)) as { active: ActiveReply[] }
     const given = active[0]?.text ?? ''
     // It never pauses: only what comes in the middle of it can make up for what is missing.
-    await heard.until(() => (heard.text(reply.id).length > 300 ? true : undefined), 60_000)
+    await heard.until(() => (heard.text(reply.id).length > 300 ? true : undefined))
     letGo()
     const { status, content } = await heard.message(reply.id)
     t.equal(status, 'complete')

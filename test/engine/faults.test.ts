@@ -42,7 +42,7 @@ t.test('whatever Ollama does wrong: one typed end, and its slot is free again', 
   )
   for (const [n, { id, chatId }] of replies.entries()) {
     const name = names[n] ?? ''
-    const end = await heard.until(() => heard.messages.find((one) => one.id === id), 30_000)
+    const end = await heard.until(() => heard.messages.find((one) => one.id === id))
     t.match(
       end,
       {

@@ -6,7 +6,7 @@ import type { Message, Turn } from '../../schemas/messages.js'
 import type { ModelList } from '../../schemas/models.js'
 import { api, register, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
-import { eventually } from '../services/eventually.js'
+import { eventually, patienceMs } from '../services/eventually.js'
 import { startOllama } from '../services/ollama-process.js'
 import { startServer } from '../services/server-process.js'
 import { compareStandIn } from './compare-stand-in.js'
@@ -16,11 +16,9 @@ const continuing = 'smollm2:135m'
 const guessed = 'smollm2-guessed:135m'
 /** Few tokens, since there are but a few a second here; the same every time. */
 const options = { num_predict: 20, temperature: 0, seed: 7 }
-/** What one reply may take on a slow machine. */
-const replyMs = 240_000
 const patience = {
-  OLLAMA_FIRST_TOKEN_TIMEOUT_MS: String(replyMs),
-  OLLAMA_IDLE_TIMEOUT_MS: String(replyMs),
+  OLLAMA_FIRST_TOKEN_TIMEOUT_MS: String(patienceMs),
+  OLLAMA_IDLE_TIMEOUT_MS: String(patienceMs),
 }
 const later = { prefer: 'respond-async' }
 
@@ -66,13 +64,12 @@ async function userOf(t: Test, url: string) {
       await ask(socket, 'join-chat', { chatId: body.id })
       return body.id
     },
-    ended: (id: string) =>
-      heard.until(() => heard.messages.find((message) => message.id === id), replyMs),
+    ended: (id: string) => heard.until(() => heard.messages.find((message) => message.id === id)),
     /** Sends a message; answers with its reply's id once there is text of it. */
     async begin(chatId: string, content: string): Promise<string> {
       const { body } = await post(chatId, { content })
       const { id } = body.reply
-      await heard.until(() => heard.chunks.find(({ messageId }) => messageId === id), replyMs)
+      await heard.until(() => heard.chunks.find(({ messageId }) => messageId === id))
       return id
     },
     /** Sends a message; answers with its reply when it has ended. */
@@ -193,7 +190,7 @@ async function takeover(t: Test, ollamaUrl: string, model: string) {
      FROM messages WHERE id = ?`,
   )
   const kept = () => (row.get(id) as { content: string }).content
-  await eventually('some text is stored', () => kept() !== '', replyMs)
+  await eventually('some text is stored', () => kept() !== '')
   await first.end('SIGKILL')
   const before = kept()
 
@@ -203,10 +200,7 @@ async function takeover(t: Test, ollamaUrl: string, model: string) {
   const hears = record(socket)
   const { active } = await ask(socket, 'join-chat', { chatId, messageId: id })
   t.match(active, [{ epoch: 2, messageId: id }])
-  const reply = await hears.until(
-    () => hears.messages.find((message) => message.id === id),
-    replyMs,
-  )
+  const reply = await hears.until(() => hears.messages.find((message) => message.id === id))
   t.equal(reply.status, 'complete')
   const takenOver = second.lines.find((line) => line.includes('reply taken over'))
   const { offset } = JSON.parse(takenOver ?? '{}') as { offset?: number }

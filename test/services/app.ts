@@ -6,12 +6,11 @@ import type { SignedIn } from '../../schemas/auth.js'
 import { createApp } from '../../src/app.js'
 import { parseConfig } from '../../src/config.js'
 import { loggerOptions } from '../../src/logging.js'
+import { patienceMs } from './eventually.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
 }
-
-const requestMs = 30_000
 
 /** The tests' load and their long replies are no attack. */
 const wideLimits = {
@@ -103,7 +102,7 @@ export function api(url: string, token?: string) {
         ...headers,
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(requestMs),
+      signal: AbortSignal.timeout(patienceMs),
     })
     const text = await response.text()
     const isJson = response.headers.get('content-type')?.includes('json')

@@ -1,5 +1,6 @@
 import { io, type Socket } from 'socket.io-client'
 import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
+import { patienceMs } from './eventually.js'
 
 interface Teardown {
   teardown(fn: () => void): void
@@ -18,10 +19,10 @@ export async function connect(
   return socket
 }
 
-/** The arguments of a socket's next event of a name; fails after ten seconds. */
+/** The arguments of a socket's next event of a name. */
 export function hear(socket: Socket, event: string): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event} within 10 s`)), 10_000)
+    const timer = setTimeout(() => reject(new Error(`no ${event} came`)), patienceMs)
     socket.once(event, (...args: unknown[]) => {
       clearTimeout(timer)
       resolve(args)
@@ -29,9 +30,9 @@ export function hear(socket: Socket, event: string): Promise<unknown[]> {
   })
 }
 
-/** Sends an event and answers with its acknowledgement; fails after ten seconds. */
+/** Sends an event and answers with its acknowledgement. */
 export function ask(socket: Socket, event: string, ...payload: unknown[]) {
-  return socket.timeout(10_000).emitWithAck(event, ...payload)
+  return socket.timeout(patienceMs).emitWithAck(event, ...payload)
 }
 
 /** All that a socket hears of its chats, in order. */
@@ -47,8 +48,8 @@ export function record(socket: Socket) {
   socket.on('message-start', (start: MessageStart) => starts.push(start) && wake())
   socket.on('message-chunk', (chunk: MessageChunk) => chunks.push(chunk) && wake())
 
-  /** Resolves when `found` answers with something; fails after `ms`. */
-  function until<T>(found: () => T | undefined, ms = 60_000): Promise<T> {
+  /** Resolves when `found` answers with something. */
+  function until<T>(found: () => T | undefined): Promise<T> {
     return new Promise((resolve, reject) => {
       const stop = () => {
         waiting.delete(look)
@@ -62,8 +63,8 @@ export function record(socket: Socket) {
       }
       const timer = setTimeout(() => {
         stop()
-        reject(new Error(`not heard within ${ms} ms: ${found}`))
-      }, ms)
+        reject(new Error(`not heard: ${found}`))
+      }, patienceMs)
       waiting.add(look)
       look()
     })

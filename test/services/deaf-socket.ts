@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { patienceMs } from './eventually.js'
 
 /** A text frame of a WebSocket's client, masked with zeros. */
 function frame(text: string): Buffer {
@@ -39,7 +40,7 @@ const upgradeRequest = (url: string, sid?: string) =>
 async function open(url: string): Promise<Socket> {
   const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
-  socket.setTimeout(20_000, () => socket.destroy(new Error('no answer within 20 s')))
+  socket.setTimeout(patienceMs, () => socket.destroy(new Error('no answer')))
   await once(socket, 'connect')
   return socket
 }

@@ -7,8 +7,6 @@ interface Teardown {
   teardown(end: () => unknown): unknown
 }
 
-const startMs = 60_000
-
 /**
  * A real Ollama of its own that can be killed, over the models that services.sh made; ended with
  * the test, or when the test's process dies.
@@ -30,7 +28,7 @@ export async function startOllama(t: Teardown, binary: string, models: string) {
         ({ ok }) => ok,
         () => false,
       )
-    await eventually('Ollama answers', answers, startMs)
+    await eventually('Ollama answers', answers)
     return child
   }
 

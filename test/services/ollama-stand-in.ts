@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
+import { patienceMs } from './eventually.js'
 import { answer, asking, json, plain } from './stand-in-answers.js'
 import { findModel, type StandInModel, standInModel } from './stand-in-models.js'
 import { type ChatBody, deterministic, type Script, type Step } from './stand-in-script.js'
@@ -172,7 +173,7 @@ export async function startStandIn(options: StandInOptions = {}) {
     },
     /** The calls of one path. */
     callsOf: (path: string) => calls.filter((call) => call.path === path),
-    /** Resolves with the `count`th call of /api/chat, once it is there; fails after 10 s. */
+    /** Resolves with the `count`th call of /api/chat, once it is there. */
     async chatCall(count = 1): Promise<StandInCall> {
       return new Promise((resolve, reject) => {
         const done = () => {
@@ -187,8 +188,8 @@ export async function startStandIn(options: StandInOptions = {}) {
         }
         const timer = setTimeout(() => {
           done()
-          reject(new Error(`the stand-in had no ${count} calls of /api/chat within 10 s`))
-        }, 10_000)
+          reject(new Error(`the stand-in had no ${count} calls of /api/chat`))
+        }, patienceMs)
         waiting.add(look)
         look()
       })

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { request } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { patienceMs } from './eventually.js'
 
 interface RawAnswer {
   status: number
@@ -43,7 +44,7 @@ export function send(
       resolve({ status: statusCode, headers, text: '' })
     })
     outgoing.on('error', reject)
-    outgoing.setTimeout(30_000, () => outgoing.destroy(new Error('no answer within 30 s')))
+    outgoing.setTimeout(patienceMs, () => outgoing.destroy(new Error('no answer')))
     outgoing.end(body)
   })
 }
@@ -57,7 +58,7 @@ export function sendBytes(url: string, bytes: string): Promise<string> {
     socket.on('data', (chunk) => chunks.push(chunk))
     socket.on('error', reject)
     socket.on('close', () => resolve(Buffer.concat(chunks).toString()))
-    socket.setTimeout(10_000, () => socket.destroy(new Error('no answer within 10 s')))
+    socket.setTimeout(patienceMs, () => socket.destroy(new Error('no answer')))
   })
 }
 

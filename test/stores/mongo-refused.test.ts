@@ -24,10 +24,9 @@ for (const [version, wireVersion] of [
 ] as const) {
   t.test(`a MongoDB ${version} is refused, and told what is wanted`, async (t) => {
     const MONGODB_URI = await startMongoStandIn(t, version, wireVersion)
-    const began = performance.now()
-    const output = await refusal(t, { MONGODB_URI, START_TIMEOUT_MS: '20000' })
+    // Whoever waited for another version would be killed before this limit.
+    const output = await refusal(t, { MONGODB_URI, START_TIMEOUT_MS: '600000' })
     t.match(output, /^MONGODB_URI: .*4\.4 or later is wanted/)
-    t.ok(performance.now() - began < 10_000, 'it is not waited for')
   })
 }
 
