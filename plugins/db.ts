@@ -1,23 +1,22 @@
 import fp from 'fastify-plugin'
 import { Histogram } from 'prom-client'
 import { exposedFiles, holdDataDir, keptSecret } from '../src/stores/data-dir.js'
-import type { MongoConnection } from '../src/stores/mongo/connection.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
 import { timedStore } from '../src/stores/timed.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The store: MongoDB, or SQLite under DATA_DIR. */
+    /** MongoDB, or SQLite under DATA_DIR. `fastify.mongo` is there only with MONGODB_URI. */
     store: Store
-    /** JWT_SECRET, or the one kept under DATA_DIR. */
+    /** JWT_SECRET, or the generated one under DATA_DIR. */
     jwtSecret: string
   }
 }
 
 const sweepEveryMs = 3_600_000
 
-/** The store, and the secret that is kept beside it. */
+/** The store, and the JWT secret that may be kept beside it. */
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
@@ -25,7 +24,7 @@ export default fp(
     const store = config.MONGODB_URI ? await openMongo(config.MONGODB_URI) : openSqlite()
     const duration = new Histogram({
       name: 'store_operation_duration_seconds',
-      help: 'What an operation of the store took.',
+      help: 'Duration of an operation of the store.',
       labelNames: ['operation'] as const,
       buckets: [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 5],
       registers: [fastify.metrics],
@@ -43,7 +42,7 @@ export default fp(
       Promise.all([store.deleteExpiredSessions(new Date()), store.finishDeletions()]).catch(
         (error) => {
           const message =
-            'expired sessions or begun deletions could not be removed; tried again in an hour'
+            'could not remove expired sessions or finish deletions; retrying in an hour'
           log.warn({ err: error }, message)
         },
       )
@@ -53,7 +52,7 @@ export default fp(
       const hold = holdDataDir(config.DATA_DIR)
       try {
         const opened = openSqliteStore(config.DATA_DIR)
-        // Closing runs the last hook first: the store is closed before its directory is given back.
+        // Fastify runs the last hook first: the store closes before its directory is released.
         fastify.addHook('onClose', async () => hold.release())
         const exposed = exposedFiles(config.DATA_DIR)
         if (exposed.length > 0) {
@@ -69,15 +68,24 @@ export default fp(
 
     async function openMongo(uri: string): Promise<Store> {
       const where = describe(uri)
-      // Within Fastify's own limit, so that the error that is told is this one.
+      const database = databaseOf(uri)
+      // Shorter than Fastify's own limit, so that the error below is the one shown.
       const deadline = Date.now() + config.START_TIMEOUT_MS * 0.6
-      // The MongoDB driver takes 24 MB and a tenth of a second: it is loaded only where it is used.
-      const { connectMongo } = await import('../src/stores/mongo/connection.js')
+      // Loaded only where it is used: the driver takes 24 MB and a tenth of a second.
+      const { connectMongo, whenThere } = await import('../src/stores/mongo/connection.js')
+      const { createMongoStore } = await import('../src/stores/mongo.js')
+      const { default: fastifyMongodb } = await import('@fastify/mongodb')
       try {
-        const connection = await connectMongo(uri, deadline, () =>
-          log.warn('MongoDB’s driver hangs: connecting anew'),
+        // The package itself can neither wait for a server nor limit the time that takes.
+        const { client, close } = await connectMongo(uri, deadline, () =>
+          log.warn(
+            'a heartbeat of the MongoDB driver hangs: closing the client and connecting again',
+          ),
         )
-        const opened = await openMongoStore(connection, uri, deadline)
+        fastify.addHook('onClose', close)
+        await fastify.register(fastifyMongodb, { client, database })
+        const db = fastify.mongo.client.db(database)
+        const opened = await whenThere(deadline, () => createMongoStore(db))
         log.info(`store: MongoDB at ${where}; unset MONGODB_URI to use SQLite in DATA_DIR`)
         return opened
       } catch (error) {
@@ -88,32 +96,14 @@ export default fp(
         )
       }
     }
-
-    /** The client is closed with the store, or at once where the store cannot be used. */
-    async function openMongoStore(
-      { client, close }: MongoConnection,
-      uri: string,
-      deadline: number,
-    ): Promise<Store> {
-      try {
-        const { default: fastifyMongodb } = await import('@fastify/mongodb')
-        const { createMongoStore } = await import('../src/stores/mongo.js')
-        const { whenThere } = await import('../src/stores/mongo/connection.js')
-        await fastify.register(fastifyMongodb, { client })
-        return await whenThere(deadline, () => createMongoStore(client.db(databaseOf(uri)), close))
-      } catch (error) {
-        await close()
-        throw error
-      }
-    }
   },
   { name: 'db', dependencies: ['observability'] },
 )
 
-/** The database that the URI names, else one of our own. */
+/** The database that the URI names, or the default. */
 const databaseOf = (uri: string) => /^[^/]*\/\/[^/]*\/([^?]+)/.exec(uri)?.[1] ?? 'durable-chat'
 
-/** The URI's hosts and database: what is before the last @ may be a password, however it was written. */
+/** The URI's hosts and database. Everything before the last @ may be a password. */
 function describe(uri: string): string {
   return uri
     .replace(/^mongodb(\+srv)?:\/\//, '')

@@ -5,17 +5,18 @@ import { openCollections } from './mongo/collections.js'
 import { Deletions } from './mongo/deletions.js'
 import { withStoreErrors } from './mongo/faults.js'
 import { createMessages } from './mongo/messages.js'
-import { holdSchemaVersion } from './mongo/schema-version.js'
+import { claimDatabase } from './mongo/schema-version.js'
 import type { Store } from './store.js'
 
 /**
- * The store in a MongoDB, with its indexes made. It asks no more of the server than single-document
- * atomicity, ordered bulk writes and unique and sparse indexes.
- * @param close what to do when the store is closed; the client is its opener's.
- * @throws the driver's error when the server does not answer, and Error where its records are newer.
+ * The store in a MongoDB, with its indexes created. It needs only single-document atomicity, ordered
+ * bulk writes, and unique and sparse indexes.
+ * @param db a database of a connected client, which its opener closes after the store.
+ * @throws the driver's error when the server does not answer; Error when the database is another
+ * application's or of another layout version.
  */
-export async function createMongoStore(db: Db, close: () => Promise<void>): Promise<Store> {
-  await holdSchemaVersion(db)
+export async function createMongoStore(db: Db): Promise<Store> {
+  await claimDatabase(db)
   const collections = await openCollections(db)
   const deletions = new Deletions(collections)
   await deletions.finish()
@@ -25,7 +26,6 @@ export async function createMongoStore(db: Db, close: () => Promise<void>): Prom
     },
     async close() {
       deletions.close()
-      await close()
     },
     finishDeletions: () => deletions.finish(),
     ...createAccounts(collections, deletions),

@@ -57,16 +57,16 @@ const readWhole = new Set([
   'users.find {usernameKey} whole',
   'users.find {emailKey} whole',
   'sessions.find {_id} whole',
-  'chats.find {_id, userId} whole',
-  'chats.findAndModify {_id, userId} whole',
+  'chats.find {_id, user} whole',
+  'chats.findAndModify {_id, user} whole',
   'messages.find {_id} whole',
-  'messages.find {_id, chatId, userId} whole',
-  'messages.find {_id, userId, role} whole',
-  'messages.find {chatId, seq} whole',
-  'messages.find {chatId} by seq whole',
-  'messages.find {chatId, seq $lt} by seq whole',
+  'messages.find {_id, chat, user} whole',
+  'messages.find {_id, user, role} whole',
+  'messages.find {chat, seq} whole',
+  'messages.find {chat} by seq whole',
+  'messages.find {chat, seq $lt} by seq whole',
   'messages.find {activeIn} by seq whole',
-  'messages.find {userId, activeIn $exists} whole',
+  'messages.find {user, activeIn $exists} whole',
   'messages.find {leaseUntil $lte} by createdAt, seq whole',
   'messages.find {_id, status $in} whole',
   'messages.findAndModify {_id, status $in} whole',
@@ -88,9 +88,9 @@ if (!uri) {
       await client.close(true)
     })
     // The first start looks, once, whether another application's records are there.
-    await createMongoStore(db, async () => {})
+    await createMongoStore(db)
     const queries = watchQueries(client)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const called = new Set<string>()
     await t.test('while it does all it can', async (t) => {
       storeContract(t, async () => namingCalls(store, called))
@@ -137,7 +137,7 @@ if (!uri) {
       await db.dropDatabase()
       await client.close(true)
     })
-    await createMongoStore(db, async () => {})
+    await createMongoStore(db)
     const queries = watchQueries(client)
     const messages = db.collection('messages')
     await messages.find({ role: 'user' }).toArray()

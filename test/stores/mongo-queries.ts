@@ -130,11 +130,11 @@ function inOrder(sort: Document, filter: Document, { key }: Index): boolean {
   const start = keys.findIndex(([name]) => name === wanted[0]?.[0])
   if (wanted.length === 0) return true
   if (start < 0 || !keys.slice(0, start).every(([name]) => isFixed(filter[name]))) return false
-  const replyResponses = wanted.map(([name, direction], n) => {
+  const directions = wanted.map(([name, direction], n) => {
     const [indexed, way] = keys[start + n] ?? []
     return indexed === name ? direction * way : 0
   })
-  return replyResponses.every((turn) => turn === 1) || replyResponses.every((turn) => turn === -1)
+  return directions.every((way) => way === 1) || directions.every((way) => way === -1)
 }
 
 function isOperators(condition: unknown): condition is Document {

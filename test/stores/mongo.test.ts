@@ -1,10 +1,10 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { BSON, MongoClient } from 'mongodb'
+import { BSON, type Db, MongoClient, ObjectId } from 'mongodb'
 import t, { type Test } from 'tap'
 import { newId } from '../../src/ids.js'
 import { createMongoStore } from '../../src/stores/mongo.js'
-import type { StoredTurn } from '../../src/stores/store.js'
+import type { ChatRow, StoredTurn } from '../../src/stores/store.js'
 import { storeContract } from './contract.js'
 import { aChat, aSession, aTurn, aUser } from './rows.js'
 
@@ -25,12 +25,12 @@ if (!uri) {
   }
 
   t.test('the contract', async (t) => {
-    storeContract(t, async () => createMongoStore(await newDatabase(t), async () => {}))
+    storeContract(t, async () => createMongoStore(await newDatabase(t)))
   })
 
   t.test('a checkpoint of a long reply sends what is new, not all of it', async (t) => {
     const client = new MongoClient(uri, { monitorCommands: true })
-    const store = await createMongoStore(await newDatabase(t, client), async () => {})
+    const store = await createMongoStore(await newDatabase(t, client))
     const chat = aChat()
     await store.createChat(chat)
     const { id } = (await store.appendTurn(aTurn(chat, { owner: 'a' }))).reply
@@ -52,23 +52,15 @@ if (!uri) {
     t.ok(kept?.content === `${begun.content}yyyyy`, 'and all of it is kept')
   })
 
-  t.test('records of the first layout are read, and marked with this one', async (t) => {
-    const db = await newDatabase(t)
-    const meta = db.collection<{ _id: string; version: number }>('meta')
-    await meta.insertOne({ _id: 'schema', version: 1 })
-    await createMongoStore(db, async () => {})
-    t.match(await meta.findOne({ _id: 'schema' }), { version: 2 })
-  })
-
   t.test('a message whose reply was lost is given one by its repetition', async (t) => {
     const db = await newDatabase(t)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const chat = aChat()
     await store.createChat(chat)
     const turn = aTurn(chat)
     await store.appendTurn(turn)
-    await db.collection<{ _id: string }>('messages').deleteOne({ _id: turn.reply.id })
-    // Another turn leaves the lost reply's place free.
+    await db.collection('messages').deleteOne({ _id: new ObjectId(turn.reply.id) })
+    // Another turn leaves the lost reply's seq free.
     const next = await store.appendTurn(aTurn(chat))
     t.strictSame([next.message.seq, next.reply.seq], [3, 4])
     const again = await store.appendTurn(turn)
@@ -81,18 +73,27 @@ if (!uri) {
     t.equal((await store.findChat(chat.userId, chat.id))?.messageCount, 4)
   })
 
-  /** A turn whose storing was cut before its chat was moved. */
+  /** What a deletion writes first. */
+  const markDeleted = (db: Db, { id, userId }: ChatRow) =>
+    db
+      .collection('chats')
+      .updateOne(
+        { _id: new ObjectId(id), user: new ObjectId(userId) },
+        { $set: { deletedFrom: new ObjectId(userId) }, $unset: { user: '' } },
+      )
+
+  /** A turn whose storing was interrupted before its chat was updated. */
   const halfDone = async (t: Test) => {
     const db = await newDatabase(t)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const chat = aChat()
     await store.createChat(chat)
     const turn = aTurn(chat, { leaseUntil: new Date(1) })
     await store.appendTurn(turn)
     const { title, messageCount, updatedAt } = chat
     await db
-      .collection<{ _id: string }>('chats')
-      .updateOne({ _id: chat.id }, { $set: { title, messageCount, updatedAt } })
+      .collection('chats')
+      .updateOne({ _id: new ObjectId(chat.id) }, { $set: { title, messageCount, updatedAt } })
     const find = () => store.findChat(chat.userId, chat.id)
     t.match(await find(), { title: null, messageCount: 0 })
     return { store, turn, find }
@@ -112,7 +113,7 @@ if (!uri) {
   }
 
   t.test('a turn that moved its chat gives it no title again', async (t) => {
-    const store = await createMongoStore(await newDatabase(t), async () => {})
+    const store = await createMongoStore(await newDatabase(t))
     const chat = aChat()
     await store.createChat(chat)
     const { message } = await store.appendTurn(aTurn(chat))
@@ -123,14 +124,12 @@ if (!uri) {
 
   t.test('nothing is read of a chat whose deletion was cut', async (t) => {
     const db = await newDatabase(t)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const chat = aChat()
     await store.createChat(chat)
     const turn = aTurn(chat)
     const { message, reply } = await store.appendTurn(turn)
-    await db
-      .collection<{ _id: string }>('chats')
-      .updateOne({ _id: chat.id }, { $set: { deletedFrom: chat.userId }, $unset: { userId: '' } })
+    await markDeleted(db, chat)
     for (const { id } of [message, reply]) {
       t.equal(await store.findMessage(chat.userId, chat.id, id), undefined)
     }
@@ -142,28 +141,26 @@ if (!uri) {
 
   t.test('a deletion that a dead process began is finished', async (t) => {
     const db = await newDatabase(t)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const [retried, left] = [aChat(), aChat()]
     for (const chat of [retried, left]) {
       await store.createChat(chat)
       await store.appendTurn(aTurn(chat))
-      await db
-        .collection<{ _id: string }>('chats')
-        .updateOne({ _id: chat.id }, { $set: { deletedFrom: chat.userId }, $unset: { userId: '' } })
+      await markDeleted(db, chat)
       t.equal(await store.findChat(chat.userId, chat.id), undefined)
     }
     t.equal(await store.deleteChat(retried.userId, retried.id), true, 'by its repetition')
     t.strictSame(await store.listMessages(retried.id, 10), [])
     t.equal(await store.deleteChat(retried.userId, retried.id), false)
 
-    await createMongoStore(db, async () => {})
+    await createMongoStore(db)
     t.strictSame(await store.listMessages(left.id, 10), [], 'or at the next start')
     t.equal(await store.deleteChat(left.userId, left.id), false)
   })
 
   t.test('an account’s deletion that a dead process began is finished', async (t) => {
     const db = await newDatabase(t)
-    const store = await createMongoStore(db, async () => {})
+    const store = await createMongoStore(db)
     const user = aUser()
     const chat = aChat({ userId: user.id })
     await store.createUser(user)
@@ -171,10 +168,10 @@ if (!uri) {
     await store.createSession(aSession({ userId: user.id }))
     await store.appendTurn(aTurn(chat))
     await db
-      .collection<{ _id: string }>('users')
-      .updateOne({ _id: user.id }, { $set: { deleting: true } })
+      .collection('users')
+      .updateOne({ _id: new ObjectId(user.id) }, { $set: { deleting: true } })
     t.equal(await store.findUser(user.id), undefined, 'it is gone for everybody at once')
-    await createMongoStore(db, async () => {})
+    await createMongoStore(db)
     t.strictSame(await store.listMessages(chat.id, 10), [])
     t.equal(await store.findChat(user.id, chat.id), undefined)
     t.strictSame(await store.deleteSessionsOf(user.id), [])
@@ -210,7 +207,7 @@ if (!uri) {
       serverSelectionTimeoutMS: 500,
     })
     const db = client.db(`test-${newId()}`)
-    const store = await createMongoStore(db, () => client.close(true))
+    const store = await createMongoStore(db)
     const chat = aChat()
     await store.createChat(chat)
 
@@ -236,6 +233,7 @@ if (!uri) {
     t.equal((await store.listMessages(chat.id, 10)).length, 2)
     await db.dropDatabase()
     await store.close()
+    await client.close(true)
     await cut()
   })
 }

@@ -1,24 +1,10 @@
 import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
-import type { SessionRow, UserRow } from '../store.js'
-import type { Collections, SessionDocument, UserDocument } from './collections.js'
+import type { Collections } from './collections.js'
 import type { Deletions } from './deletions.js'
+import { documentOf, objectId, sessionOf, userOf } from './documents.js'
 import { isDuplicate } from './faults.js'
-
-function userOf({
-  _id,
-  usernameKey: _,
-  emailKey: __,
-  deleting: ___,
-  ...user
-}: UserDocument): UserRow {
-  return { id: _id, ...user }
-}
-
-function sessionOf({ _id, spentAt = [], ...session }: SessionDocument): SessionRow {
-  return { id: _id, ...session, spentAt }
-}
 
 /** Users and sessions. */
 export function createAccounts(
@@ -26,18 +12,17 @@ export function createAccounts(
   deletions: Deletions,
 ): AccountStore {
   return {
-    async createUser({ id, ...user }) {
-      const { username, email } = user
-      const keys = { usernameKey: loginKey(username), emailKey: loginKey(email) }
+    async createUser(user) {
+      const keys = { usernameKey: loginKey(user.username), emailKey: loginKey(user.email) }
       try {
-        await users.insertOne({ _id: id, ...user, ...keys })
+        await users.insertOne({ ...documentOf(user), ...keys })
       } catch (error) {
         throw isDuplicate(error) ? new AppError('USER_TAKEN') : error
       }
     },
 
     async findUser(id) {
-      const user = await users.findOne({ _id: id, deleting: { $exists: false } })
+      const user = await users.findOne({ ...documentOf({ id }), deleting: { $exists: false } })
       return user ? userOf(user) : undefined
     },
 
@@ -52,41 +37,41 @@ export function createAccounts(
 
     deleteUser: (id) => deletions.deleteUser(id),
 
-    async createSession({ id, ...session }) {
-      await sessions.insertOne({ _id: id, ...session })
+    async createSession(session) {
+      await sessions.insertOne(documentOf(session))
     },
 
     async findSession(id) {
-      const session = await sessions.findOne({ _id: id })
+      const session = await sessions.findOne(documentOf({ id }))
       return session ? sessionOf(session) : undefined
     },
 
     async rotateSession(id, generation, { rotatedAt, spentAt, expiresAt }) {
-      const { matchedCount } = await sessions.updateOne(
-        { _id: id, generation },
-        { $set: { generation: generation + 1, rotatedAt, spentAt, expiresAt } },
-      )
+      const { matchedCount } = await sessions.updateOne(documentOf({ id, generation }), {
+        $set: { generation: generation + 1, rotatedAt, spentAt, expiresAt },
+      })
       return matchedCount > 0
     },
 
     async findLiveSessions(ids, now) {
       const found = sessions.find(
-        { _id: { $in: [...ids] }, expiresAt: { $gt: now } },
+        { _id: { $in: ids.map(objectId) }, expiresAt: { $gt: now } },
         { projection: { _id: 1 } },
       )
-      return (await found.toArray()).map(({ _id }) => _id)
+      return (await found.toArray()).map(({ _id }) => _id.toHexString())
     },
 
     async deleteSession(id) {
-      const { deletedCount } = await sessions.deleteOne({ _id: id })
+      const { deletedCount } = await sessions.deleteOne(documentOf({ id }))
       return deletedCount > 0
     },
 
     async deleteSessionsOf(userId) {
-      const found = await sessions.find({ userId }, { projection: { _id: 1 } }).toArray()
+      const ofUser = documentOf({ userId })
+      const found = await sessions.find(ofUser, { projection: { _id: 1 } }).toArray()
       const ids = found.map(({ _id }) => _id)
       if (ids.length > 0) await sessions.deleteMany({ _id: { $in: ids } })
-      return ids
+      return ids.map((id) => id.toHexString())
     },
 
     async deleteExpiredSessions(now) {

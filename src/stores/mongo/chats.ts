@@ -1,50 +1,46 @@
 import type { ChatStore } from '../parts.js'
-import type { ChatRow } from '../store.js'
-import type { ChatDocument, Collections } from './collections.js'
+import type { Collections } from './collections.js'
 import type { Deletions } from './deletions.js'
+import { chatOf, documentOf, objectId } from './documents.js'
 
-export function chatOf(userId: string, { _id, ...chat }: ChatDocument): ChatRow {
-  return { id: _id, ...chat, userId }
-}
-
-/** Chats. `listChats` leaves `options` and `system` out: they are wide, and no list shows them. */
+/** Chats. `listChats` reads neither `options` nor `system`: they are wide, and no list shows them. */
 export function createChats({ chats }: Collections, deletions: Deletions): ChatStore {
   return {
-    async createChat({ id, ...chat }) {
-      await chats.insertOne({ _id: id, ...chat })
+    async createChat(chat) {
+      await chats.insertOne(documentOf(chat))
     },
 
-    async findChat(userId, chatId) {
-      const chat = await chats.findOne({ _id: chatId, userId })
-      return chat ? chatOf(userId, chat) : undefined
+    async findChat(userId, id) {
+      const chat = await chats.findOne(documentOf({ id, userId }))
+      return chat ? chatOf(chat) : undefined
     },
 
     async listChats(userId, limit, after) {
       const rest = after && {
         updatedAt: { $lte: after.updatedAt },
-        $or: [{ updatedAt: { $lt: after.updatedAt } }, { _id: { $lt: after.id } }],
+        $or: [{ updatedAt: { $lt: after.updatedAt } }, { _id: { $lt: objectId(after.id) } }],
       }
       const page = await chats
-        .find({ userId, ...rest }, { projection: { options: 0, system: 0 } })
+        .find({ ...documentOf({ userId }), ...rest }, { projection: { options: 0, system: 0 } })
         .sort({ updatedAt: -1, _id: -1 })
         .limit(limit)
         .toArray()
-      return page.map((chat) => chatOf(userId, chat))
+      return page.map(chatOf)
     },
 
     async countChats(userId) {
-      return chats.countDocuments({ userId })
+      return chats.countDocuments(documentOf({ userId }))
     },
 
-    async updateChat(userId, chatId, patch, now) {
+    async updateChat(userId, id, patch, now) {
       const given = Object.entries(patch).filter(([, value]) => value !== undefined)
-      // A chat without a title or a model says so; the wide fields are left out.
-      const isReset = ([name, value]: [string, unknown]) =>
+      // `title` and `model` are stored as null; `system` and `options` are removed.
+      const isRemoved = ([name, value]: [string, unknown]) =>
         value === null && (name === 'system' || name === 'options')
-      const set = given.filter((entry) => !isReset(entry))
-      const unset = given.filter(isReset).map(([name]) => [name, ''])
+      const set = given.filter((entry) => !isRemoved(entry))
+      const unset = given.filter(isRemoved).map(([name]) => [name, ''])
       const chat = await chats.findOneAndUpdate(
-        { _id: chatId, userId },
+        documentOf({ id, userId }),
         {
           $max: { updatedAt: now },
           ...(set.length > 0 && { $set: Object.fromEntries(set) }),
@@ -52,7 +48,7 @@ export function createChats({ chats }: Collections, deletions: Deletions): ChatS
         },
         { returnDocument: 'after' },
       )
-      return chat ? chatOf(userId, chat) : undefined
+      return chat ? chatOf(chat) : undefined
     },
 
     deleteChat: (userId, chatId) => deletions.deleteChat(userId, chatId),

@@ -1,11 +1,12 @@
+import type { ObjectId } from 'mongodb'
 import type { Collections } from './collections.js'
+import { documentOf, objectId } from './documents.js'
 
 const retryMs = { first: 1000, longest: 30_000 }
 
 /**
- * Deletions of users and chats. A record is marked first, so that nobody finds it any more, and is
- * removed after all that belongs to it; a deletion that was cut in between is finished later, by
- * whichever server finds the mark.
+ * Deletes users and chats. A document is marked first, which hides it from every query, and removed
+ * after all that belongs to it. Any server that finds the mark finishes an interrupted deletion.
  */
 export class Deletions {
   #timer: NodeJS.Timeout | undefined
@@ -14,44 +15,40 @@ export class Deletions {
 
   constructor(private readonly collections: Collections) {}
 
-  /** @returns whether there was such a user, whose deletion this call finished. */
+  /** @returns whether there was such a user, and this call removed it. */
   deleteUser(id: string): Promise<boolean> {
     return this.#orLater(async () => {
-      const { matchedCount } = await this.collections.users.updateOne(
-        { _id: id },
-        // With spaces, they are no keys of anybody.
-        { $set: { deleting: true, usernameKey: `deleted ${id}`, emailKey: `deleted ${id}` } },
-      )
-      return matchedCount > 0 && this.#finishUser(id)
+      // Login keys contain no spaces.
+      const keys = { usernameKey: `deleted ${id}`, emailKey: `deleted ${id}` }
+      const { matchedCount } = await this.collections.users.updateOne(documentOf({ id }), {
+        $set: { deleting: true, ...keys },
+      })
+      return matchedCount > 0 && this.#finishUser(objectId(id))
     })
   }
 
-  /** @returns whether there was such a chat, whose deletion this call finished. */
+  /** @returns whether there was such a chat, and this call removed it. */
   deleteChat(userId: string, chatId: string): Promise<boolean> {
     return this.#orLater(async () => {
       const { chats } = this.collections
-      const { matchedCount } = await chats.updateOne(
-        { _id: chatId, userId },
-        { $set: { deletedFrom: userId }, $unset: { userId: '' } },
-      )
+      const [_id, user] = [objectId(chatId), objectId(userId)]
+      const { matchedCount } = await chats.updateOne({ _id, user }, markDeleted(user))
       if (matchedCount === 0) {
-        // One that an earlier call began to delete is finished by this one.
-        const begun = { _id: chatId, deletedFrom: userId }
-        if (!(await chats.findOne(begun, { projection: { _id: 1 } }))) return false
+        // An earlier call may have marked it.
+        const marked = { _id, deletedFrom: user }
+        if (!(await chats.findOne(marked, { projection: { _id: 1 } }))) return false
       }
-      return this.#finishChat(chatId)
+      return this.#finishChat(_id)
     })
   }
 
   /** Finishes every deletion that was begun. */
   async finish(): Promise<void> {
     const { users, chats } = this.collections
-    const ofUsers = users.find({ deleting: true }).project<{ _id: string }>({ _id: 1 })
+    const ofUsers = users.find({ deleting: true }, { projection: { _id: 1 } })
     for await (const { _id } of ofUsers) await this.#finishUser(_id)
-    const ofChats = chats.find({ deletedFrom: { $exists: true } })
-    for await (const { _id } of ofChats.project<{ _id: string }>({ _id: 1 })) {
-      await this.#finishChat(_id)
-    }
+    const ofChats = chats.find({ deletedFrom: { $exists: true } }, { projection: { _id: 1 } })
+    for await (const { _id } of ofChats) await this.#finishChat(_id)
   }
 
   close(): void {
@@ -59,7 +56,7 @@ export class Deletions {
     clearTimeout(this.#timer)
   }
 
-  /** A deletion that fails may have been begun: it is finished as soon as the server answers. */
+  /** A deletion that fails may have been begun: it is retried in the background. */
   async #orLater(deletion: () => Promise<boolean>): Promise<boolean> {
     try {
       return await deletion()
@@ -77,7 +74,7 @@ export class Deletions {
         this.#timer = undefined
         this.#retryMs = retryMs.first
       } catch {
-        // Every call that meets this server tells of it.
+        // Not logged here: every request that needs MongoDB logs that it is away.
         this.#timer = undefined
         this.#retryMs = Math.min(this.#retryMs * 2, retryMs.longest)
         this.#finishLater()
@@ -85,22 +82,23 @@ export class Deletions {
     }, this.#retryMs).unref()
   }
 
-  async #finishUser(id: string): Promise<boolean> {
+  async #finishUser(user: ObjectId): Promise<boolean> {
     const { users, sessions, chats } = this.collections
-    await sessions.deleteMany({ userId: id })
-    await chats.updateMany({ userId: id }, { $set: { deletedFrom: id }, $unset: { userId: '' } })
-    const begun = chats.find({ deletedFrom: id })
-    for await (const { _id } of begun.project<{ _id: string }>({ _id: 1 })) {
-      await this.#finishChat(_id)
-    }
-    const { deletedCount } = await users.deleteOne({ _id: id })
+    await sessions.deleteMany({ user })
+    await chats.updateMany({ user }, markDeleted(user))
+    const marked = chats.find({ deletedFrom: user }, { projection: { _id: 1 } })
+    for await (const { _id } of marked) await this.#finishChat(_id)
+    const { deletedCount } = await users.deleteOne({ _id: user })
     return deletedCount > 0
   }
 
-  async #finishChat(chatId: string): Promise<boolean> {
+  async #finishChat(chat: ObjectId): Promise<boolean> {
     const { chats, messages } = this.collections
-    await messages.deleteMany({ chatId })
-    const { deletedCount } = await chats.deleteOne({ _id: chatId })
+    await messages.deleteMany({ chat })
+    const { deletedCount } = await chats.deleteOne({ _id: chat })
     return deletedCount > 0
   }
 }
+
+const markDeleted = (user: ObjectId) =>
+  ({ $set: { deletedFrom: user }, $unset: { user: '' } }) as const

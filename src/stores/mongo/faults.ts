@@ -1,22 +1,22 @@
 import { MongoBulkWriteError, MongoError, MongoServerError } from 'mongodb'
 import { AppError } from '../../errors.js'
 
-/** What a server says that is stepping down, shutting down, overloaded or cut off. */
+/** Errors of a server that is stepping down, shutting down, overloaded or cut off. */
 const unavailableCodes = new Set([
   6, 7, 50, 64, 89, 91, 189, 202, 262, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436,
 ])
 const outOfDiskSpace = 14031
 
-/** The most one method of the store may take, in milliseconds. */
+/** The longest that a method of the store may take, in milliseconds. */
 export const operationTimeoutMs = 5000
 
 export function isDuplicate(error: unknown): boolean {
   return error instanceof MongoServerError && error.code === 11000
 }
 
-/** Whether the server could not be asked, so that what was asked may or may not have been done. */
+/** Whether the server was not reached or did not answer: the operation may or may not be done. */
 export function isUnavailable(error: unknown): boolean {
-  // A bulk write wraps what its connection threw as if the server had said it.
+  // A bulk write wraps its connection's error as if the server had sent it.
   if (error instanceof MongoBulkWriteError && error.errorResponse instanceof Error) {
     return isUnavailable(error.errorResponse)
   }
@@ -24,7 +24,7 @@ export function isUnavailable(error: unknown): boolean {
   return error instanceof MongoError || isSocketError(error)
 }
 
-/** The driver lets what its sockets throw pass as it is. */
+/** The driver passes some errors of its sockets on unchanged. */
 const isSocketError = (error: unknown) =>
   error instanceof Error &&
   'code' in error &&
@@ -37,7 +37,7 @@ function translated(error: unknown): unknown {
   return isUnavailable(error) ? new AppError('STORE_UNAVAILABLE', { cause: error }) : error
 }
 
-/** The same methods, each with a time limit, whose driver errors become the store's. */
+/** The same methods with a time limit each, rejecting with the store's errors in place of the driver's. */
 export function withStoreErrors<M extends object>(methods: M): M {
   const guarded = Object.entries(methods).map(([name, method]) => [
     name,
@@ -53,8 +53,8 @@ export function withStoreErrors<M extends object>(methods: M): M {
 }
 
 /**
- * The driver has no limit of its own that holds in every state of its connections. What is given up
- * here may yet be done: every method can be repeated.
+ * Rejects after `operationTimeoutMs`: no limit of the driver's holds in every state of its
+ * connections. The operation may still be done later, so every method can be repeated.
  */
 async function inTime<T>(operation: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined

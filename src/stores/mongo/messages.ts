@@ -1,51 +1,34 @@
-import type { Filter, UpdateFilter } from 'mongodb'
+import type { Filter, ObjectId, UpdateFilter } from 'mongodb'
 import type { MessageStore } from '../parts.js'
 import type { Checkpoint, MessageText, ReplyChange, ReplyCondition } from '../store.js'
 import { withPieces } from '../text-pieces.js'
 import { appendTurn, isSettled, settleTurn } from './append-turn.js'
-import type { Collections, MessageDocument } from './collections.js'
-import { messageOf } from './message-document.js'
+import type { Collections } from './collections.js'
+import { documentOf, type MessageDocument, messageOf, objectId } from './documents.js'
 
 /** Messages: users' and replies. */
 export function createMessages(collections: Collections): MessageStore {
   const { chats, messages } = collections
 
-  /** Moves the chats of turns whose storing was cut before that. */
-  async function settleAll(replies: readonly MessageDocument[]): Promise<void> {
-    if (replies.length === 0) return
-    const ids = [...new Set(replies.map(({ chatId }) => chatId))]
-    const found = await chats
-      .find({ _id: { $in: ids } })
-      .project<{ _id: string; messageCount: number }>({ messageCount: 1 })
-      .toArray()
-    const chatOf = new Map(found.map((chat) => [chat._id, chat]))
-    for (const reply of replies) {
-      const chat = chatOf.get(reply.chatId)
-      if (!chat || isSettled(chat, reply)) continue
-      const message = await messages.findOne({ chatId: reply.chatId, seq: reply.seq - 1 })
-      if (message) await settleTurn(collections, { message, reply })
-    }
-  }
-
   return {
     appendTurn: (turn) => appendTurn(collections, turn),
 
-    async findMessage(userId, chatId, messageId) {
+    async findMessage(userId, chatId, id) {
       const [message, chat] = await Promise.all([
-        messages.findOne({ _id: messageId, chatId, userId }),
+        messages.findOne(documentOf({ id, chatId, userId })),
         // The messages of a chat that is being deleted are still there.
-        chats.findOne({ _id: chatId, userId }, { projection: { _id: 1 } }),
+        chats.findOne(documentOf({ id: chatId, userId }), { projection: { _id: 1 } }),
       ])
       return message && chat ? messageOf(message) : undefined
     },
 
-    async findTurn(userId, messageId) {
-      const message = await messages.findOne({ _id: messageId, userId, role: 'user' })
+    async findTurn(userId, id) {
+      const message = await messages.findOne({ ...documentOf({ id, userId }), role: 'user' })
       if (!message) return undefined
-      const { chatId, seq } = message
+      const { chat: _id, user, seq } = message
       const [reply, chat] = await Promise.all([
-        messages.findOne({ chatId, seq: seq + 1 }),
-        chats.findOne({ _id: chatId, userId }, { projection: { messageCount: 1 } }),
+        messages.findOne({ chat: _id, seq: seq + 1 }),
+        chats.findOne({ _id, user }, { projection: { messageCount: 1 } }),
       ])
       if (!reply || !chat) return undefined
       const turn = { message: messageOf(message), reply: messageOf(reply) }
@@ -55,9 +38,9 @@ export function createMessages(collections: Collections): MessageStore {
     },
 
     async listMessages(chatId, limit, before) {
-      const place = before === undefined ? {} : { seq: { $lt: before } }
+      const older = before === undefined ? {} : { seq: { $lt: before } }
       const page = await messages
-        .find({ chatId, ...place })
+        .find({ ...documentOf({ chatId }), ...older })
         .sort({ seq: -1 })
         .limit(limit)
         .toArray()
@@ -66,7 +49,7 @@ export function createMessages(collections: Collections): MessageStore {
 
     async listTexts(chatId, limit, before) {
       const page = await messages
-        .find({ chatId, seq: { $lt: before } })
+        .find({ ...documentOf({ chatId }), seq: { $lt: before } })
         .project<Pick<MessageDocument, 'seq' | 'role' | 'content' | 'pieces'>>({
           ...{ _id: 0, seq: 1, role: 1, content: 1, pieces: 1 },
         })
@@ -81,17 +64,20 @@ export function createMessages(collections: Collections): MessageStore {
     },
 
     async listActiveReplies(chatId) {
-      const active = await messages.find({ activeIn: chatId }).sort({ seq: 1 }).toArray()
+      const active = await messages
+        .find({ activeIn: objectId(chatId) })
+        .sort({ seq: 1 })
+        .toArray()
       return active.map(messageOf)
     },
 
     async listActiveRepliesOf(userId) {
-      const active = await messages.find({ userId, activeIn: { $exists: true } }).toArray()
-      return active.map(messageOf)
+      const active = { ...documentOf({ userId }), activeIn: { $exists: true } }
+      return (await messages.find(active).toArray()).map(messageOf)
     },
 
     async updateReply(id, condition, change) {
-      const filter = { _id: id, ...filterOf(condition) }
+      const filter = { ...documentOf({ id }), ...filterOf(condition) }
       const update = updateOf(change)
       const reply = update
         ? await messages.findOneAndUpdate(filter, update, { returnDocument: 'after' })
@@ -101,27 +87,19 @@ export function createMessages(collections: Collections): MessageStore {
 
     async checkpoint(checkpoints) {
       if (checkpoints.length === 0) return []
-      const { matchedCount } = await messages.bulkWrite(
-        checkpoints.map((checkpoint) => ({
-          updateOne: {
-            filter: heldBy(checkpoint),
-            update: appending(checkpoint),
-          },
-        })),
-        { ordered: false },
-      )
+      const updates = checkpoints.map((checkpoint) => ({
+        updateOne: { filter: heldBy(checkpoint), update: appending(checkpoint) },
+      }))
+      const { matchedCount } = await messages.bulkWrite(updates, { ordered: false })
       if (matchedCount === checkpoints.length) return []
-      return missing(
-        checkpoints.map(({ id }) => id),
-        { $or: checkpoints.map(heldBy) },
-      )
+      const ids = checkpoints.map(({ id }) => id)
+      return unmatched(ids, { $or: checkpoints.map(heldBy) })
     },
 
     async renewLeases(owner, ids, until) {
-      const held = { _id: { $in: [...ids] }, owner, leaseUntil: { $exists: true } }
+      const held = { _id: { $in: ids.map(objectId) }, owner, leaseUntil: { $exists: true } }
       const { matchedCount } = await messages.updateMany(held, { $max: { leaseUntil: until } })
-      if (matchedCount === ids.length) return []
-      return missing(ids, held)
+      return matchedCount === ids.length ? [] : unmatched(ids, held)
     },
 
     async findLapsedReplies(now, limit) {
@@ -143,22 +121,34 @@ export function createMessages(collections: Collections): MessageStore {
     },
   }
 
+  /** Settles turns whose storing was interrupted before that. */
+  async function settleAll(replies: readonly MessageDocument[]): Promise<void> {
+    if (replies.length === 0) return
+    const found = await chats
+      .find({ _id: { $in: replies.map(({ chat }) => chat) } })
+      .project<{ _id: ObjectId; messageCount: number }>({ messageCount: 1 })
+      .toArray()
+    for (const reply of replies) {
+      const chat = found.find(({ _id }) => _id.equals(reply.chat))
+      if (!chat || isSettled(chat, reply)) continue
+      const message = await messages.findOne({ chat: reply.chat, seq: reply.seq - 1 })
+      if (message) await settleTurn(collections, { message, reply })
+    }
+  }
+
   /** Those of `ids` that the filter does not match. */
-  async function missing(
-    ids: readonly string[],
-    filter: Filter<MessageDocument>,
-  ): Promise<string[]> {
-    const found = await messages.find(filter).project<{ _id: string }>({ _id: 1 }).toArray()
-    const matched = new Set(found.map(({ _id }) => _id))
+  async function unmatched(ids: readonly string[], filter: Filter<MessageDocument>) {
+    const found = await messages.find(filter).project<{ _id: ObjectId }>({ _id: 1 }).toArray()
+    const matched = new Set(found.map(({ _id }) => _id.toHexString()))
     return ids.filter((id) => !matched.has(id))
   }
 }
 
 function heldBy({ id, owner, epoch }: Checkpoint): Filter<MessageDocument> {
-  return { _id: id, owner, epoch, status: 'streaming' }
+  return { ...documentOf({ id, owner, epoch }), status: 'streaming' }
 }
 
-/** One that has no text tells only whether the reply is held. */
+/** A checkpoint without text only finds out whether the reply is held. */
 function appending(checkpoint: Checkpoint): UpdateFilter<MessageDocument> {
   const { epoch, from, content, thinking, tokens } = checkpoint
   if (!content && !thinking) return { $set: { epoch } }
@@ -181,7 +171,7 @@ function updateOf(change: ReplyChange): UpdateFilter<MessageDocument> | undefine
   const set = given.filter(([, value]) => value !== null)
   const unset = given.filter(([, value]) => value === null).map(([name]) => [name, ''])
   if (change.leaseUntil === null) unset.push(['activeIn', ''])
-  // The text is given whole.
+  // The new text is whole.
   if (change.content !== undefined) unset.push(['pieces', ''])
   if (given.length === 0) return undefined
   return {

@@ -1,39 +1,42 @@
 import type { Db } from 'mongodb'
+import { collectionNames } from './collections.js'
 
-/** What this program reads and writes. Version 1 had no `pieces` in its messages. */
-const schemaVersion = 2
-
-/** The collections that this program makes after it has marked the database. */
-const collections = ['users', 'sessions', 'chats', 'messages']
+/** The layout that this program reads and writes. Before 3 (release 0.1) ids were strings. */
+const schemaVersion = 3
 
 /**
- * Refuses another application's database, and records that a newer program wrote, and marks the database with this one's version. Many
- * processes may do so at once.
- * @throws Error that says what was found; nothing was touched then.
+ * Marks the database with this program's layout version. Several processes may do so at once.
+ * @throws Error when another application, or another version of this one, made the database; nothing
+ * was written then.
  */
-export async function holdSchemaVersion(db: Db): Promise<void> {
+export async function claimDatabase(db: Db): Promise<void> {
   const schema = db.collection<{ _id: 'schema'; version: number }>('meta')
   const found = await schema.findOne({ _id: 'schema' })
-  if (found && found.version > schemaVersion) {
-    throw new Error(
-      `its records are of version ${found.version}, and this program knows ${schemaVersion}: ` +
-        'start the newer program that wrote them',
-    )
+  if (found) {
+    if (found.version !== schemaVersion) throw new Error(otherVersion(db, found.version))
+    return
   }
-  if (found?.version === schemaVersion) return
-  if (!found) await refuseForeign(db)
+  await refuseForeign(db)
   await schema.updateOne({ _id: 'schema' }, { $max: { version: schemaVersion } }, { upsert: true })
 }
 
+function otherVersion({ databaseName }: Db, version: number): string {
+  const found = `its database "${databaseName}" has layout version ${version}`
+  return version > schemaVersion
+    ? `${found}, and this program knows ${schemaVersion}: start the newer program that made it`
+    : `${found}, of release 0.1, which this program cannot read. Keep running release 0.1 on it, or ` +
+        'name another database in MONGODB_URI; it is created at the first start'
+}
+
 async function refuseForeign(db: Db): Promise<void> {
-  for (const name of collections) {
-    const record = await db.collection(name).findOne()
-    if (!record) continue
+  for (const name of collectionNames) {
+    const document = await db.collection(name).findOne()
+    if (!document) continue
     throw new Error(
       `its database "${db.databaseName}" has a collection "${name}" that this program did not ` +
-        `make (its records have ${Object.keys(record).slice(0, 6).join(', ')}), so it belongs to ` +
-        'another application. Name another database in MONGODB_URI, such as ' +
-        'mongodb://host/durable-chat; it is made at the first start',
+        `create (its documents have ${Object.keys(document).slice(0, 6).join(', ')}), so it belongs ` +
+        'to another application. Name another database in MONGODB_URI, such as ' +
+        'mongodb://host/durable-chat; it is created at the first start',
     )
   }
 }

@@ -2,22 +2,22 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { MongoClient } from 'mongodb'
 import { within } from '../../within.js'
 
-/** Beyond what the driver itself allows a heartbeat, in milliseconds. */
+/** Added to what the driver itself allows a heartbeat, in milliseconds. */
 const marginMs = 1000
 const retryMs = 250
 const closeMs = 2000
 
 /**
- * Connects a client anew when the driver's monitor hangs. A connection that is closed in the moment
- * in which a heartbeat is written to it has the driver (7.9.0, Connection.writeCommand) wait for
- * ever for its socket to drain; a server that is back would stay unknown to it.
- * @param onStuck called when a heartbeat is overdue, before the client is connected anew.
- * @returns a function that ends the watch, after which the client is its caller's to close.
+ * Closes and connects a client again when a heartbeat of the driver hangs. The driver (7.9.0,
+ * Connection.writeCommand) waits for ever for `drain` of a socket that closes while a heartbeat is
+ * being written, and then never notices that the server is back.
+ * @param onStuck called when a heartbeat is overdue, before the client is closed.
+ * @returns a function that ends the watch; the caller closes the client.
  */
 export function reviveStuckMonitor(client: MongoClient, onStuck: () => void): () => void {
   const { heartbeatFrequencyMS, connectTimeoutMS } = client.options
   const limitMs = heartbeatFrequencyMS + connectTimeoutMS + marginMs
-  /** A timer for each server whose heartbeat is under way. */
+  /** A timer for each server with a heartbeat under way. */
   const underWay = new Map<string, NodeJS.Timeout>()
   let ended = false
 
@@ -43,7 +43,7 @@ export function reviveStuckMonitor(client: MongoClient, onStuck: () => void): ()
   async function revive(): Promise<void> {
     forgetAll()
     onStuck()
-    // Operations fail meanwhile, as they did before.
+    // Operations fail meanwhile, as they did while the driver hung.
     await within(client.close(true), closeMs)
     while (!ended) {
       try {

@@ -38,7 +38,7 @@ export function accountContract(t: Test, { newChat, store }: Subject) {
       }
       const chats = await Promise.all(times(3, () => newChat({ userId: user.id })))
       const kept = await newChat({ userId: other.id })
-      const replyResponses = await Promise.all(
+      const turns = await Promise.all(
         [...chats, kept].map((chat) => store().appendTurn(aTurn(chat))),
       )
       t.equal(await store().deleteUser(newId()), false)
@@ -52,7 +52,7 @@ export function accountContract(t: Test, { newChat, store }: Subject) {
       t.strictSame(await store().listActiveRepliesOf(user.id), [])
       for (const [n, chat] of chats.entries()) {
         t.strictSame(await store().listMessages(chat.id, 10), [])
-        t.equal(await store().findTurn(user.id, replyResponses[n]?.message.id ?? ''), undefined)
+        t.equal(await store().findTurn(user.id, turns[n]?.message.id ?? ''), undefined)
         await t.rejects(store().appendTurn(aTurn(chat)), { code: 'CHAT_NOT_FOUND' })
       }
       t.strictSame(await store().findUser(other.id), other)

@@ -79,10 +79,10 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       t.equal((await store().listMessages(chat.id, 10)).length, 2)
     })
 
-    t.test('of 100 equal ones at once, one is created and all get it', async (t) => {
+    t.test('of 30 equal ones at once, one is created and all get it', async (t) => {
       const chat = await newChat()
       const turn = aTurn(chat)
-      const stored = await Promise.all(times(100, () => store().appendTurn(turn)))
+      const stored = await Promise.all(times(30, () => store().appendTurn(turn)))
       t.equal(stored.filter(({ created }) => created).length, 1)
       const messages = await store().listMessages(chat.id, 100)
       t.strictSame(messages, [
@@ -92,25 +92,21 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       for (const { message, reply } of stored) t.strictSame([message, reply], messages)
     })
 
-    t.test('of one chat at once take every place from 1 without a gap', async (t) => {
+    t.test('of one chat at once take every seq from 1 without a gap', async (t) => {
       const chat = await newChat()
-      const replyResponses = times(30, (i) => aTurn(chat, { content: `turn ${i}` }))
-      const stored = await Promise.all(replyResponses.map((turn) => store().appendTurn(turn)))
+      const turns = times(12, (i) => aTurn(chat, { content: `turn ${i}` }))
+      const stored = await Promise.all(turns.map((turn) => store().appendTurn(turn)))
       for (const [i, { message, reply, created }] of stored.entries()) {
-        t.strictSame(message, { ...replyResponses[i]?.message, seq: message.seq })
-        t.strictSame(
-          reply,
-          { ...replyResponses[i]?.reply, seq: message.seq + 1 },
-          'the reply comes next',
-        )
+        t.strictSame(message, { ...turns[i]?.message, seq: message.seq })
+        t.strictSame(reply, { ...turns[i]?.reply, seq: message.seq + 1 }, 'the reply comes next')
         t.equal(created, true)
       }
-      const slots = (await store().listMessages(chat.id, 100)).map(({ seq }) => seq)
+      const seqs = (await store().listMessages(chat.id, 100)).map(({ seq }) => seq)
       t.strictSame(
-        slots,
-        times(60, (i) => i + 1),
+        seqs,
+        times(24, (i) => i + 1),
       )
-      t.equal((await store().findChat(chat.userId, chat.id))?.messageCount, 60)
+      t.equal((await store().findChat(chat.userId, chat.id))?.messageCount, 24)
     })
 
     t.test('that race their chat’s deletion leave no message behind', async (t) => {
