@@ -1,9 +1,8 @@
-import { IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import { Socket } from 'node:net'
+import type { IncomingMessage } from 'node:http'
 import cors from '@fastify/cors'
+import helmet from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import helmet from 'helmet'
 import { clientNetworks, createTrust } from '../src/auth/client-network.js'
 import { createOrigins } from '../src/auth/origins.js'
 import { limitKey } from '../src/cache/keys.js'
@@ -42,13 +41,28 @@ export default fp(
     fastify.decorate('knownOrigins', known)
     fastify.decorate('originAllowed', origins.isAllowed)
 
-    const everywhere = protection(config.NODE_ENV === 'production')
+    await fastify.register(helmet, {
+      // The page and the documentation load from this server alone, and nobody frames them.
+      contentSecurityPolicy: {
+        useDefaults: false,
+        directives: {
+          'default-src': ["'self'"],
+          'connect-src': ["'self'"],
+          'img-src': ["'self'", 'data:'],
+          'style-src': ["'self'", "'unsafe-inline'"],
+          'object-src': ["'none'"],
+          'base-uri': ["'none'"],
+          'form-action': ["'self'"],
+          'frame-ancestors': ["'none'"],
+        },
+      },
+      frameguard: { action: 'deny' },
+      // Elsewhere it would bind a developer's localhost to HTTPS.
+      hsts: config.NODE_ENV === 'production',
+    })
     fastify.addHook('onRequest', (request, reply, done) => {
-      // Of what the server answers only the documentation's files, which say so, may be kept.
-      reply
-        .headers(everywhere)
-        .header('X-Request-Id', request.id)
-        .header('Cache-Control', 'no-store')
+      // Only the documentation's files may be cached; they set this header themselves.
+      reply.header('X-Request-Id', request.id).header('Cache-Control', 'no-store')
       done()
     })
 
@@ -96,32 +110,4 @@ export default fp(
 function networksOf({ ip, socket }: FastifyRequest) {
   const networks = clientNetworks(ip)
   return networks.length > 0 ? networks : clientNetworks(socket.remoteAddress ?? '')
-}
-
-/** The headers that protect a browser. They are the same on every answer, so they are made once. */
-function protection(isProduction: boolean): OutgoingHttpHeaders {
-  const response = new ServerResponse(new IncomingMessage(new Socket()))
-  const protect = helmet({
-    // The page and the documentation are served from here alone, and framed by nobody.
-    contentSecurityPolicy: {
-      useDefaults: false,
-      directives: {
-        'default-src': ["'self'"],
-        'connect-src': ["'self'"],
-        'img-src': ["'self'", 'data:'],
-        'style-src': ["'self'", "'unsafe-inline'"],
-        'object-src': ["'none'"],
-        'base-uri': ["'none'"],
-        'form-action': ["'self'"],
-        'frame-ancestors': ["'none'"],
-      },
-    },
-    frameguard: { action: 'deny' },
-    // Elsewhere it would bind a developer's localhost to HTTPS.
-    hsts: isProduction,
-  })
-  protect(response.req, response, (error) => {
-    if (error) throw error
-  })
-  return response.getHeaders()
 }
