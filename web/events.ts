@@ -1,3 +1,5 @@
+import { createParser } from 'eventsource-parser'
+
 /** One event of a `text/event-stream`. */
 export interface StreamEvent {
   event: string
@@ -6,7 +8,7 @@ export interface StreamEvent {
   id: string
 }
 
-/** A body of bytes: an async iterable, or a browser's stream, which not everywhere is one. */
+/** A body of bytes: an async iterable, or a stream of a browser where streams are not iterable. */
 export type Bytes =
   | AsyncIterable<Uint8Array>
   | {
@@ -16,8 +18,8 @@ export type Bytes =
       }
     }
 
-/** A line longer than this, in UTF-16 units, is not one of ours. */
-const maxLine = 8 * 1024 * 1024
+/** The longest event, in UTF-16 units; the server sends none that is longer. */
+const maxEventUnits = 8 * 1024 * 1024
 
 async function* chunks(body: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
   if (Symbol.asyncIterator in body) {
@@ -34,46 +36,32 @@ async function* chunks(body: Bytes): AsyncGenerator<Uint8Array, void, undefined>
   }
 }
 
-/** Lines that end in LF, CR or CRLF; one that nothing ends is left out, as the standard has it. */
-async function* lines(body: Bytes, heard: () => void): AsyncGenerator<string, void, undefined> {
-  const decoder = new TextDecoder()
-  let rest = ''
-  let afterCr = false
-  for await (const bytes of chunks(body)) {
-    heard()
-    let text = decoder.decode(bytes, { stream: true })
-    if (text === '') continue
-    if (afterCr && text.startsWith('\n')) text = text.slice(1)
-    afterCr = text.endsWith('\r')
-    const parts = (rest + text).split(/\r\n|\r|\n/)
-    rest = parts.pop() ?? ''
-    if (rest.length > maxLine) throw new Error('The event stream has a line without end.')
-    yield* parts
-  }
-}
-
 /**
- * Parses server-sent events, however the network cut them.
+ * Parses server-sent events, wherever the network cut them.
  * @param heard called whenever bytes come, heartbeats included.
- * @throws Error when a line exceeds 8 Mi UTF-16 units, and whatever the body throws.
+ * @throws ParseError when an event exceeds 8 Mi UTF-16 units, and whatever the body throws.
  */
 export async function* readEvents(
   body: Bytes,
   heard: () => void = () => {},
 ): AsyncGenerator<StreamEvent, void, undefined> {
-  let event = ''
+  const events: StreamEvent[] = []
   let id = ''
-  let data: string[] = []
-  for await (const line of lines(body, heard)) {
-    if (line === '') {
-      if (data.length > 0) yield { event: event || 'message', data: data.join('\n'), id }
-      event = ''
-      data = []
-      continue
-    }
-    const [, field, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? []
-    if (field === 'data') data.push(value)
-    else if (field === 'event') event = value
-    else if (field === 'id' && !value.includes('\0')) id = value
+  const parser = createParser({
+    maxBufferSize: maxEventUnits,
+    onEvent(message) {
+      id = message.id ?? id
+      events.push({ event: message.event ?? 'message', data: message.data, id })
+    },
+    onError(error) {
+      // Unknown fields are ignored, as the standard says.
+      if (error.type === 'max-buffer-size-exceeded') throw error
+    },
+  })
+  const decoder = new TextDecoder()
+  for await (const bytes of chunks(body)) {
+    heard()
+    parser.feed(decoder.decode(bytes, { stream: true }))
+    yield* events.splice(0)
   }
 }
