@@ -4,15 +4,8 @@ import fastifySocketIo from 'fastify-socket.io'
 import { models } from '../schemas/common.js'
 import { AppError } from '../src/errors.js'
 import { socketPath } from '../src/http/upgrades.js'
-import {
-  type ChatServer,
-  type ChatSocket,
-  closeConnections,
-  closeTransport,
-  type EngineConnection,
-  forgetHandshake,
-  OneSocketEach,
-} from '../src/sockets/chat-socket.js'
+import type { ChatServer, ChatSocket, EngineConnection } from '../src/sockets/chat-socket.js'
+import { closeTransport, OpenConnections } from '../src/sockets/open-connections.js'
 import { SocketRooms } from '../src/sockets/socket-rooms.js'
 import { SocketSessions } from '../src/sockets/socket-sessions.js'
 
@@ -51,6 +44,7 @@ export default fp(
   async (fastify) => {
     const { config, sessions, userLimits, log } = fastify
     const events = new Map<string, ClientEvent<TSchema>>()
+    const connections = new OpenConnections()
 
     await fastify.register(fastifySocketIo.default, {
       path: socketPath,
@@ -72,7 +66,7 @@ export default fp(
       },
       preClose: (done) => {
         const graceMs = Math.min(closeGraceMs, config.SHUTDOWN_GRACE_MS / 4)
-        void closeConnections(fastify.io, graceMs).then(() => done())
+        void connections.close(graceMs).then(() => done())
       },
     })
     const { io } = fastify
@@ -85,8 +79,7 @@ export default fp(
       events.set(event.name, event as unknown as ClientEvent<TSchema>)
     })
 
-    const oneEach = new OneSocketEach()
-    io.engine.on('connection', (connection: EngineConnection) => oneEach.watch(connection))
+    io.engine.on('connection', (connection: EngineConnection) => connections.add(connection))
 
     io.use((socket, next) => {
       const refuse = (error: unknown) => {
@@ -94,7 +87,7 @@ export default fp(
         // After the refusal is sent: a connection without a socket is of no use.
         setImmediate(closeTransport, socket.conn)
       }
-      if (!oneEach.claim(socket.conn)) {
+      if (!connections.claim(socket.conn)) {
         return refuse(new AppError('BAD_REQUEST', { message: 'A connection bears one socket.' }))
       }
       authenticate(socket).then(() => next(), refuse)
@@ -104,7 +97,6 @@ export default fp(
       const { auth, headers } = socket.handshake
       await socketSessions.open(socket, auth.token || headers.authorization)
       await countOpen(socket)
-      forgetHandshake(socket)
     }
 
     /** Counts a socket as its user's, as long as its connection lasts. */

@@ -3,7 +3,6 @@ import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { type Config, misnamedSettings, parseConfig } from './config.js'
 import { parseEnvFile } from './env-file.js'
-import { freeStartGarbage, keepHeapSmall } from './heap.js'
 import { endLog, loggerOptions, logOutput } from './logging.js'
 
 /** Ends the process with one line that says what to do. */
@@ -38,7 +37,6 @@ function logOpen(app: ReturnType<typeof createApp>): void {
 }
 
 async function start(): Promise<void> {
-  keepHeapSmall()
   const file = existsSync('.env') ? parseEnvFile(readFileSync('.env')) : {}
   // What the environment says already is not replaced.
   Object.assign(process.env, { ...file, ...process.env })
@@ -78,8 +76,6 @@ async function start(): Promise<void> {
     )
   }, config.START_TIMEOUT_MS)
   await app.ready()
-  // It takes a tenth of a second, which nobody waits for yet.
-  await freeStartGarbage()
   await app.listen({ port: config.PORT, host: config.HOST }).catch((error: unknown) => {
     throw listenProblem(error, config)
   })

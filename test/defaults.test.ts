@@ -4,7 +4,7 @@ import type { Socket } from 'socket.io-client'
 import t from 'tap'
 import type { Chat } from '../schemas/chats.js'
 import type { Turn } from '../schemas/messages.js'
-import { backlogOf } from '../src/sockets/chat-socket.js'
+import { backlogOf } from '../src/sockets/backlog.js'
 import { api, register, startApp } from './services/app.js'
 import { ask, connect, hear, record } from './services/client.js'
 import { startStandIn } from './services/ollama-stand-in.js'
@@ -95,7 +95,7 @@ t.test('a socket that does not read costs little, and ends with the right text',
   for (let n = 0; n < 12; n++) {
     const path = `/api/ai/chats/${chat.id}/messages`
     replies.push((await call<Turn>('POST', path, { content: `${n}` })).body)
-    worst = Math.max(worst, server ? backlogOf(server).bytes : 0)
+    worst = Math.max(worst, server ? backlogOf(server.conn).bytes : 0)
   }
   const sent = replies.length * piece.length * 150
   t.comment(`${sent} units were streamed; at most ${worst} waited`)

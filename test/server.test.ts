@@ -31,14 +31,6 @@ t.test('settings that cannot be used are all named, and the process ends with 1'
   for (const name of ['PORT', 'LEASE_MS', 'JWT_SECRET']) t.match(output, new RegExp(`- ${name} `))
 })
 
-t.test('what only starting needed is given back before it listens', async (t) => {
-  const server = await startServer({ DATA_DIR: await dataDir(t) })
-  t.teardown(() => server.end('SIGKILL'))
-  const metrics = await (await fetch(`${server.url}/metrics`)).text()
-  const young = /^nodejs_heap_space_size_total_bytes\{space="new"\} (\d+)$/m.exec(metrics)?.[1]
-  t.ok(Number(young) < 8e6, `the young generation has ${young} bytes, of the 30e6 it grew to`)
-})
-
 t.test('a server that cannot listen names the setting to change', async (t) => {
   const first = await startServer({ DATA_DIR: await dataDir(t) })
   t.teardown(() => first.end('SIGKILL'))

@@ -231,15 +231,8 @@ export class Runner {
         this.#receive(reply, content, thinking)
       },
       reply.signal,
-      {
-        onArrival: (arriving) => {
-          reply.arriving = arriving
-          this.parts.flusher.add(reply)
-        },
-        // A model that is loaded with another window is loaded again.
-        loadsModel:
-          !model.isLoaded || window.contextLength !== (model.contextLength ?? window.contextLength),
-      },
+      // A model that is loaded with another window is loaded again.
+      !model.isLoaded || window.contextLength !== (model.contextLength ?? window.contextLength),
     )
     const usage = { ...sent, ...usageOf(result), ...clock.times() }
     const finishReason = finishReasonOf(result, reply.text.length)

@@ -19,14 +19,6 @@ export interface ChatTimeouts {
 
 /** Hears what one line brought; either may be empty, not both. */
 export type OnDelta = (content: string, thinking: string) => void
-/** What arrives of a reply after its first line. */
-export interface Arriving {
-  /** Tells as deltas what came. */
-  read(): void
-}
-/** Hears that something has arrived, to be read before long. */
-export type OnArrival = (arriving: Arriving) => void
-
 type Phase = 'connecting' | 'waiting' | 'streaming'
 
 interface Refused {
@@ -40,7 +32,6 @@ export interface CallParts {
   model: string
   timeouts: ChatTimeouts
   onDelta: OnDelta
-  onArrival: OnArrival
   signal: AbortSignal
   /** Whether Ollama has to load the model first. */
   loadsModel: boolean
@@ -56,8 +47,6 @@ export interface CallParts {
   disconnect: () => void
 }
 
-/** Above this many bytes that came, they are read without being asked for. */
-const maxUnreadBytes = 32 * 1024
 const errorBodyBytes = 64 * 1024
 const errorBodyMs = 5_000
 /** How long the body may take to end after the reply is done, for the connection to be kept. */
@@ -66,11 +55,8 @@ const drainMs = 1_000
 /**
  * One streamed call of /api/chat, as undici's handler. It settles once; whatever fails closes the
  * connection and nothing is told after it.
- *
- * The first line is told as it arrives. What follows is parsed when its reader reads: several lines
- * together cost less than each as it comes.
  */
-export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
+export class ChatCall implements Dispatcher.DispatchHandler {
   readonly #parts: CallParts
   readonly #tags: ThinkTags
   /** Those of the calls ahead that may still be served first. */
@@ -81,8 +67,6 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   /** Resolves when the reply is done; rejects with AppError, or with the signal's reason. */
   readonly outcome: Promise<ChatResult>
   readonly #lines = createLineSplitter((line) => this.#takeLine(line))
-  #unread: Buffer[] = []
-  #unreadBytes = 0
   readonly #startedAt = performance.now()
   /** The same, in milliseconds since 1970. */
   readonly #beganAt = Date.now()
@@ -159,25 +143,14 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer) {
     if (this.#settled) return
     if (this.#refused) return this.#takeErrorBody(this.#refused, chunk)
-    this.#unreadBytes += chunk.length
-    const count = this.#unread.push(chunk)
-    if (this.#phase === 'waiting' || this.#unreadBytes > maxUnreadBytes) this.read()
-    else if (count === 1) this.#parts.onArrival(this)
-  }
-
-  read() {
-    const chunks = this.#unread
-    this.#unread = []
-    this.#unreadBytes = 0
     try {
-      for (const chunk of chunks) if (!this.#settled) this.#lines.push(chunk)
+      this.#lines.push(chunk)
     } catch (error) {
       this.#fail(error)
     }
   }
 
   onResponseEnd() {
-    this.read()
     this.#disarm()
     if (this.#settled) return this.#parts.onFree()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
@@ -192,7 +165,6 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error) {
-    this.read()
     this.#disarm()
     this.#parts.disconnect()
     if (this.#refused) return this.#fail(this.#refusal(this.#refused))
@@ -296,7 +268,6 @@ export class ChatCall implements Dispatcher.DispatchHandler, Arriving {
   }
 
   #onDeadline = () => {
-    this.read()
     if (this.#phase === 'waiting' && !this.#settled) {
       // Ollama may have served an earlier call all the time: silence counts since then.
       const servedAt = Math.max(this.#startedAt, ...this.#ahead.map((call) => call.servedAt))

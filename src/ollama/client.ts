@@ -1,12 +1,6 @@
 import { Client, type Dispatcher } from 'undici'
 import { AppError } from '../errors.js'
-import {
-  type Arriving,
-  ChatCall,
-  type ChatTimeouts,
-  type OnArrival,
-  type OnDelta,
-} from './chat-call.js'
+import { ChatCall, type ChatTimeouts, type OnDelta } from './chat-call.js'
 import type { ChatResult } from './chat-lines.js'
 import { Connections } from './connections.js'
 import {
@@ -20,7 +14,7 @@ import {
 import { badResponse, connectionError, isRecord, refusal } from './model-errors.js'
 import type { ServedCalls } from './served-calls.js'
 
-export type { Arriving, ChatResult }
+export type { ChatResult }
 
 export interface ChatRequest {
   model: string
@@ -34,8 +28,8 @@ export interface OllamaClient {
   /**
    * Streams one reply. `onDelta` is called once for each line that has text and never after this
    * settles; what it throws ends the call. What a model thinks in tags of its content is told as
-   * thinking. Lines after the first are told when they are read, by what `onArrival` is given; left
-   * out, as they arrive.
+   * thinking.
+   * @param loadsModel whether Ollama has to load the model first.
    * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
    * MODEL_TIMEOUT, MODEL_CUT, MODEL_BAD_RESPONSE, SHUTTING_DOWN. The connection is closed by then.
    */
@@ -43,7 +37,7 @@ export interface OllamaClient {
     request: ChatRequest,
     onDelta: OnDelta,
     signal: AbortSignal,
-    how?: { onArrival?: OnArrival; loadsModel?: boolean },
+    loadsModel?: boolean,
   ): Promise<ChatResult>
   /** The models that are there. @throws as `chat` does. */
   list(signal?: AbortSignal): Promise<ListedModel[]>
@@ -126,9 +120,8 @@ export function createOllamaClient({
   }
 
   return {
-    async chat(request, onDelta, signal, how = {}) {
+    async chat(request, onDelta, signal, loadsModel = false) {
       signal.throwIfAborted()
-      const { onArrival = (arriving) => arriving.read(), loadsModel = false } = how
       const connection = connections.take()
       const calls = running.get(request.model) ?? new Set()
       running.set(request.model, calls)
@@ -136,7 +129,6 @@ export function createOllamaClient({
         model: request.model,
         timeouts,
         onDelta,
-        onArrival,
         signal,
         loadsModel,
         isBegun: request.messages.at(-1)?.role === 'assistant',

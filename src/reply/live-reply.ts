@@ -1,5 +1,4 @@
 import type { MessageChunk } from '../../schemas/messages.js'
-import type { Arriving } from '../ollama/client.js'
 import type { QueuePosition } from '../queue/fair-queue.js'
 import type { ChatRow, MessageRow, TextPiece, TokenCount } from '../stores/store.js'
 import type { KeptText } from './reply-state.js'
@@ -109,8 +108,6 @@ export class LiveReply {
   #given = { pieces: 0, repeatedUnits: 0 }
   /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
   isEnding = false
-  /** What comes from the model; set once something is to be read. */
-  arriving: Arriving | undefined
   /** Where it waits; undefined once it runs. */
   place: QueuePosition | undefined
   /** Ends the run; its reason is an Interruption. */

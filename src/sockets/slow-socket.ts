@@ -1,9 +1,9 @@
 import type { ServerEvents } from '../../schemas/events.js'
-import type { MessageChunk } from '../../schemas/messages.js'
-import type { ChatEventName } from '../reply/chat-events.js'
+import type { Message, MessageChunk } from '../../schemas/messages.js'
+import type { ChatEventName, UserEventName } from '../reply/chat-events.js'
 import type { LiveReply } from '../reply/live-reply.js'
-import { backlogOf, type ChatSocket, cutOff } from './chat-socket.js'
-import type { EventSender } from './event-sender.js'
+import { backlogOf, terminate } from './backlog.js'
+import type { ChatSocket, EventSink } from './chat-socket.js'
 
 /** Past either of these a socket gets no more frames. */
 const maxPackets = 32
@@ -30,20 +30,27 @@ interface Cursor {
   thought: number
 }
 
+/** An event to be sent; `record` is set of one that many slow sockets may be owed. */
+interface Owed {
+  give: () => void
+  record?: Message
+}
+
 /** A socket that reads too slowly: what it missed, and how it catches up. */
 export class SlowSocket {
   readonly #chats: Set<string>
   readonly #cursors = new Map<string, Cursor>()
-  /** What sends each event that is owed, in order; a reply's newer record replaces an older one. */
-  readonly #owed = new Map<string, () => void>()
+  /** Events that are owed, in order; a reply's newer record replaces an older one. */
+  readonly #owed = new Map<string, Owed>()
   readonly #since = Date.now()
   #serial = 0
 
   constructor(
-    readonly socket: ChatSocket,
+    readonly socket: ChatSocket & EventSink,
     chats: readonly string[],
     private readonly replies: LiveReplies,
-    private readonly sender: EventSender,
+    /** Sends a record to every slow socket whose `takeRecord` gives it up. */
+    private readonly sendRecord: (record: Message) => void,
   ) {
     this.#chats = new Set(chats)
     // All that was announced until now is in the socket's own queue.
@@ -58,7 +65,7 @@ export class SlowSocket {
 
   /** Whether more waits for a socket than it may have waiting. */
   static isBehind(socket: ChatSocket): boolean {
-    const { packets, bytes } = backlogOf(socket)
+    const { packets, bytes } = backlogOf(socket.conn)
     return packets > maxPackets || bytes > maxBytes
   }
 
@@ -87,18 +94,27 @@ export class SlowSocket {
       return
     }
     const { id } = payload as { id: string }
-    if (event === 'message') this.#cursors.delete(id)
-    this.#put(id, () => this.#emit(event, payload))
+    if (event === 'message') {
+      const record = payload as Message
+      this.#cursors.delete(id)
+      this.#put(id, { give: () => this.sendRecord(record), record })
+    } else this.#put(id, { give: () => this.socket.emit(event, payload) })
+  }
+
+  /** Takes a record off what is owed, if it is next. @returns whether it was. */
+  takeRecord(record: Message): boolean {
+    const [next] = this.#owed
+    return next?.[1].record === record && this.#owed.delete(next[0])
   }
 
   /** Something that concerns the user, to be sent once the socket reads. */
-  owe(event: keyof ServerEvents, payload: object): void {
-    this.oweAnswer(() => this.#emit(event, payload))
+  owe<E extends UserEventName>(event: E, payload: ServerEvents[E]): void {
+    this.oweAnswer(() => this.socket.emit(event, payload))
   }
 
   /** The answer to what the socket sent, to be given once it reads. */
   oweAnswer(give: () => void): void {
-    this.#put(`#${this.#serial++}`, give)
+    this.#put(`#${this.#serial++}`, { give })
   }
 
   /**
@@ -106,27 +122,27 @@ export class SlowSocket {
    * @returns `caught-up` when nothing is owed any more.
    */
   serve(): 'behind' | 'caught-up' {
-    if (!backlogOf(this.socket).isDrained) {
-      if (Date.now() - this.#since > patienceMs) cutOff(this.socket)
+    if (!backlogOf(this.socket.conn).isDrained) {
+      if (Date.now() - this.#since > patienceMs) terminate(this.socket.conn)
       return 'behind'
     }
     if (!this.#sendNext()) return 'caught-up'
     // What is small goes together.
-    while (backlogOf(this.socket).bytes < enoughBytes && this.#sendNext());
+    while (backlogOf(this.socket.conn).bytes < enoughBytes && this.#sendNext());
     return 'behind'
   }
 
   /** @returns false when nothing is owed. */
   #sendNext(): boolean {
-    for (const [key, give] of this.#owed) {
-      this.#owed.delete(key)
+    for (const [key, { give, record }] of this.#owed) {
+      if (!record) this.#owed.delete(key)
       give()
       return true
     }
     for (const [messageId, cursor] of this.#cursors) {
       const frame = this.#nextFrame(messageId, cursor)
       if (!frame) continue
-      this.#emit('message-chunk', frame)
+      this.socket.emit('message-chunk', frame)
       return true
     }
     return false
@@ -148,14 +164,10 @@ export class SlowSocket {
     return undefined
   }
 
-  #put(key: string, give: () => void): void {
+  #put(key: string, owed: Owed): void {
     this.#owed.delete(key)
-    this.#owed.set(key, give)
-    if (this.#owed.size > maxOwed) cutOff(this.socket)
-  }
-
-  #emit(event: keyof ServerEvents, payload: object): void {
-    this.sender.send(this.socket, event, payload)
+    this.#owed.set(key, owed)
+    if (this.#owed.size > maxOwed) terminate(this.socket.conn)
   }
 }
 

@@ -1,12 +1,9 @@
 import type { ServerEvents } from '../../schemas/events.js'
+import type { Message } from '../../schemas/messages.js'
 import type { Cluster } from '../cluster/cluster.js'
 import type { ChatEventName, ChatEventsListener, UserEventName } from '../reply/chat-events.js'
-import type { ChatServer, ChatSocket } from './chat-socket.js'
-import { EventSender } from './event-sender.js'
+import type { ChatServer, ChatSocket, EventSink } from './chat-socket.js'
 import { type LiveReplies, SlowSocket } from './slow-socket.js'
-
-const chatRoom = (chatId: string) => `chat:${chatId}`
-const userRoom = (userId: string) => `user:${userId}`
 
 /** How often slow sockets are looked at, in milliseconds. */
 const pumpEveryMs = 20
@@ -14,15 +11,13 @@ const pumpEveryMs = 20
 type Listening = Map<string, Promise<() => void>>
 
 /**
- * The sockets of this server as listeners of the hub. A socket that reads too slowly is taken out
- * of its rooms and served by a SlowSocket until it has caught up, so that nobody waits for it and it
- * costs a bounded amount.
+ * Sends events to the rooms of this server's sockets: one of each chat, one of each user, named by
+ * its id. A socket that reads too slowly leaves its rooms until a SlowSocket has caught it up.
  */
 export class SocketRooms implements ChatEventsListener {
   readonly #slowSockets = new Map<string, SlowSocket>()
-  /** What each socket has this server listen to at others, with the ways to stop. */
+  /** The rooms of each socket whose events come from other servers, with the ways to stop listening. */
   readonly #listening = new Map<string, Listening>()
-  readonly #sender = new EventSender()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
@@ -33,9 +28,9 @@ export class SocketRooms implements ChatEventsListener {
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
-    const room = userRoom(socket.data.userId)
-    void socket.join(room)
-    void this.#keep(socket, room, this.cluster.listenToUser(socket.data.userId))
+    const { userId } = socket.data
+    void socket.join(userId)
+    void this.#keep(socket, userId, this.cluster.listenToUser(userId))
   }
 
   /** A socket is gone. */
@@ -49,9 +44,8 @@ export class SocketRooms implements ChatEventsListener {
   /** Resolves when this server hears what others say in a chat that a socket is about to join. */
   async listen(socket: ChatSocket, chatId: string): Promise<void> {
     if (!socket.connected) return
-    const room = chatRoom(chatId)
-    const known = this.#listening.get(socket.id)?.get(room)
-    await (known ?? this.#keep(socket, room, this.cluster.listenToChat(chatId)))
+    const known = this.#listening.get(socket.id)?.get(chatId)
+    await (known ?? this.#keep(socket, chatId, this.cluster.listenToChat(chatId)))
   }
 
   #keep(socket: ChatSocket, room: string, entered: Promise<() => void> | undefined) {
@@ -65,14 +59,13 @@ export class SocketRooms implements ChatEventsListener {
   join(socket: ChatSocket, chatId: string): void {
     const slowSocket = this.#slowSockets.get(socket.id)
     if (slowSocket) slowSocket.join(chatId)
-    else void socket.join(chatRoom(chatId))
+    else void socket.join(chatId)
   }
 
   leave(socket: ChatSocket, chatId: string): void {
     this.#slowSockets.get(socket.id)?.leave(chatId)
-    const room = chatRoom(chatId)
-    void socket.leave(room)
-    stopListening(this.#listening.get(socket.id), room)
+    void socket.leave(chatId)
+    stopListening(this.#listening.get(socket.id), chatId)
   }
 
   /** Answers a socket, once it has read what it was sent before: who asks must also read. */
@@ -87,14 +80,14 @@ export class SocketRooms implements ChatEventsListener {
 
   toChat<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
     for (const slowSocket of this.#slowSockets.values()) slowSocket.hear(chatId, event, payload)
-    this.#tell(chatRoom(chatId), event, payload)
+    this.#tell(chatId, event, payload)
   }
 
   toUser<E extends UserEventName>(userId: string, event: E, payload: ServerEvents[E]): void {
     for (const slowSocket of this.#slowSockets.values()) {
       if (slowSocket.socket.data.userId === userId) slowSocket.owe(event, payload)
     }
-    this.#tell(userRoom(userId), event, payload)
+    this.#tell(userId, event, payload)
     if (event === 'chat-deleted' && 'chatId' in payload) {
       this.#closeRoom(userId, payload.chatId)
     }
@@ -103,40 +96,49 @@ export class SocketRooms implements ChatEventsListener {
   /** A chat is gone: nobody is in its room any more, nor does this server listen for its sake. */
   #closeRoom(userId: string, chatId: string): void {
     const { adapter, sockets } = this.io.sockets
-    const ids = [...(adapter.rooms.get(userRoom(userId)) ?? []), ...this.#slowSockets.keys()]
+    const ids = [...(adapter.rooms.get(userId) ?? []), ...this.#slowSockets.keys()]
     for (const id of ids) {
       const socket = sockets.get(id)
       if (socket?.data.userId === userId) this.leave(socket, chatId)
     }
   }
 
+  /** Sends to those in a room; one that then has too much to read is set aside. */
   #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
-    const members = this.io.sockets.adapter.rooms.get(room)
+    const { adapter, sockets } = this.io.sockets
+    const members = adapter.rooms.get(room)
     if (!members) return
-    this.#sender.sendToAll(members, this.io.sockets.sockets, [event, payload], this.#onWaiting)
+    ;(this.io.local.to(room) as EventSink).emit(event, payload)
+    for (const id of members) {
+      const socket = sockets.get(id)
+      if (socket && SlowSocket.isBehind(socket)) this.#setAside(socket)
+    }
   }
 
-  readonly #onWaiting = (socket: ChatSocket) => {
-    if (SlowSocket.isBehind(socket)) this.#setAside(socket)
+  /** A record may be megabytes: it is encoded once for all slow sockets that are owed it next. */
+  readonly #sendRecord = (record: Message) => {
+    const ids: string[] = []
+    for (const [id, slowSocket] of this.#slowSockets) {
+      if (slowSocket.takeRecord(record)) ids.push(id)
+    }
+    // No rooms would mean everybody.
+    if (ids.length > 0) this.io.local.to(ids).emit('message', record)
   }
 
   #setAside(socket: ChatSocket): void {
-    const chats: string[] = []
-    for (const room of socket.rooms) {
-      if (room.startsWith('chat:')) chats.push(room.slice('chat:'.length))
-    }
-    for (const chatId of chats) void socket.leave(chatRoom(chatId))
-    void socket.leave(userRoom(socket.data.userId))
-    this.#slowSockets.set(socket.id, new SlowSocket(socket, chats, this.replies, this.#sender))
-    this.#pump ??= setInterval(() => this.#serveLaggards(), pumpEveryMs).unref()
+    const { userId } = socket.data
+    const chats = [...socket.rooms].filter((room) => room !== userId && room !== socket.id)
+    for (const room of [userId, ...chats]) void socket.leave(room)
+    this.#slowSockets.set(socket.id, new SlowSocket(socket, chats, this.replies, this.#sendRecord))
+    this.#pump ??= setInterval(() => this.#serveSlow(), pumpEveryMs).unref()
   }
 
-  #serveLaggards(): void {
+  #serveSlow(): void {
     for (const slowSocket of this.#slowSockets.values()) {
       if (slowSocket.serve() === 'behind') continue
       const { socket } = slowSocket
       this.#slowSockets.delete(socket.id)
-      void socket.join([userRoom(socket.data.userId), ...slowSocket.chats.map(chatRoom)])
+      void socket.join([socket.data.userId, ...slowSocket.chats])
     }
     if (this.#slowSockets.size > 0) return
     clearInterval(this.#pump)

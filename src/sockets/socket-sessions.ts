@@ -1,7 +1,8 @@
 import type { Sessions } from '../auth/sessions.js'
 import type { Access } from '../auth/tokens.js'
 import { AppError } from '../errors.js'
-import { type ChatServer, type ChatSocket, closeTransport } from './chat-socket.js'
+import type { ChatServer, ChatSocket } from './chat-socket.js'
+import { closeTransport } from './open-connections.js'
 
 /** How often sockets are looked through for tokens that expire, in milliseconds. */
 const lookEveryMs = 250

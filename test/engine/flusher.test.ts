@@ -6,7 +6,7 @@ import { Flusher } from '../../src/engine/flusher.js'
 import { ChatEvents } from '../../src/reply/chat-events.js'
 import { LiveReply } from '../../src/reply/live-reply.js'
 
-function start(t: Test) {
+function start(t: Test, waitMs = 0) {
   const chatEvents = new ChatEvents((error) => t.error(error))
   const told: string[] = []
   const frames = new EventEmitter()
@@ -19,81 +19,72 @@ function start(t: Test) {
     toUser() {},
   })
   const leases = { valid: true }
-  const flusher = new Flusher(chatEvents, leases)
+  const load = { waitMs: () => waitMs }
+  const flusher = new Flusher(chatEvents, leases, load)
   t.teardown(() => flusher.close())
   return { flusher, told, leases, nextFrame: () => once(frames, 'frame') }
 }
 
-/** A reply to which its model has said `says`, which is yet to be read. */
-function replyOf(id: string, flusher: Flusher, says: string, onRead: () => void = () => {}) {
+function replyOf(id: string) {
   const row = { id, chatId: `chat of ${id}`, userId: 'u', seq: 2, role: 'assistant' as const }
   const now = new Date()
-  const reply = LiveReply.queued({
+  return LiveReply.queued({
     ...{ ...row, content: '', status: 'streaming', createdAt: now },
     ...{ epoch: 1, epochStart: 0, takeovers: 0 },
   })
-  let unread = says
-  reply.arriving = {
-    read() {
-      onRead()
-      reply.append(unread, '')
-      unread = ''
-    },
-  }
-  flusher.add(reply)
-  return reply
 }
 
-t.test('what came before a turn shares its frame', async (t) => {
-  const { flusher, told, nextFrame } = start(t)
-  const reply = replyOf('a', flusher, '1')
-  reply.append('0', '')
+function receive(flusher: Flusher, reply: LiveReply, text: string) {
+  reply.append(text, '')
   flusher.add(reply)
-  await nextFrame()
-  t.strictSame(told, ['01'])
-})
+}
 
-t.test('a reply that nothing came for is not read again', async (t) => {
-  const { flusher, told, nextFrame } = start(t)
-  let reads = 0
-  replyOf('a', flusher, '1', () => {
-    reads += 1
-  })
-  await nextFrame()
-  replyOf('b', flusher, 'other')
-  await nextFrame()
-  t.strictSame(told, ['1', 'other'])
-  t.equal(reads, 1)
-})
-
-t.test('a hundred replies are read in several turns of the loop', async (t) => {
+t.test('text is announced at the end of the turn of the loop that read it', async (t) => {
   const { flusher, told } = start(t)
-  const readAt = new Set<number>()
-  let turn = 0
-  for (let n = 0; n < 100; n += 1) replyOf(`${n}`, flusher, `${n}`, () => readAt.add(turn))
-  while (told.length < 100) {
-    await nextTurn()
-    turn += 1
-  }
-  t.strictSame(
-    told,
-    Array.from({ length: 100 }, (_, n) => `${n}`),
-  )
-  t.ok(readAt.size > 1, 'the loop has turns for other things')
+  const [a, b] = [replyOf('a'), replyOf('b')]
+  receive(flusher, a, '1')
+  receive(flusher, b, 'other')
+  receive(flusher, a, '2')
+  t.strictSame(told, [])
+  await nextTurn()
+  t.strictSame(told, ['12', 'other'])
+  receive(flusher, a, '3')
+  await nextTurn()
+  t.strictSame(told, ['12', 'other', '3'])
 })
 
-t.test('a reply that is lost before its turn is not told', async (t) => {
+t.test(
+  'text waits for more while the process is short of time, a first token does not',
+  async (t) => {
+    const { flusher, told, nextFrame } = start(t, 1)
+    const reply = replyOf('a')
+    reply.append('first', '')
+    flusher.add(reply, true)
+    t.strictSame(told, ['first'])
+    receive(flusher, reply, '1')
+    receive(flusher, reply, '2')
+    t.strictSame(told, ['first'])
+    await nextFrame()
+    t.strictSame(told, ['first', '12'])
+  },
+)
+
+t.test('a reply that is lost before it is announced is not announced', async (t) => {
   const { flusher, told, nextFrame } = start(t)
-  flusher.forget(replyOf('lost', flusher, 'lost'))
-  replyOf('kept', flusher, 'kept')
+  const lost = replyOf('lost')
+  receive(flusher, lost, 'lost')
+  flusher.forget(lost)
+  receive(flusher, replyOf('kept'), 'kept')
   await nextFrame()
   t.strictSame(told, ['kept'])
 })
 
-t.test('what a process is not sure to hold is told when it is', async (t) => {
+t.test('text of a process whose leases lapsed is announced when they are renewed', async (t) => {
   const { flusher, told, leases, nextFrame } = start(t)
   leases.valid = false
-  replyOf('a', flusher, '1')
+  const reply = replyOf('a')
+  reply.append('1', '')
+  flusher.add(reply, true)
   for (let turn = 0; turn < 20; turn += 1) await nextTurn()
   t.strictSame(told, [])
   leases.valid = true

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { AppError } from '../../src/errors.js'
-import { type Arriving, createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
+import { createOllamaClient, type OllamaClient } from '../../src/ollama/client.js'
 import { eventually } from '../services/eventually.js'
 import {
   byteEvery,
@@ -370,41 +370,6 @@ t.test('lines that come in one read are told one by one', async (t) => {
   )
 })
 
-t.test(
-  'after the first line a call is read when its reader wants, or when it is over',
-  async (t) => {
-    const gate = deferred()
-    const { client } = await start(t, {
-      script: async function* () {
-        for (const content of ['1', '2', '3']) yield { content }
-        yield { wait: gate.promise }
-        yield { content: '4' }
-      },
-    })
-    const told: string[] = []
-    let arriving: Arriving | undefined
-    const arrived = deferred()
-    const outcome = client.chat(
-      { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
-      (content) => told.push(content),
-      new AbortController().signal,
-      {
-        onArrival: (more) => {
-          arriving = more
-          arrived.resolve()
-        },
-      },
-    )
-    await arrived.promise
-    t.strictSame(told, ['1'], 'the first at once, the others not yet')
-    arriving?.read()
-    t.equal(told[1], '2')
-    gate.resolve()
-    await outcome
-    t.strictSame(told, ['1', '2', '3', '4'], 'nothing is left unread at the end')
-  },
-)
-
 t.test('a stop opens no connection that has nothing to send, and few are kept', async (t) => {
   const keptConnections = 4
   const script = async function* () {
@@ -666,7 +631,7 @@ t.test(
         { model: 'stand-in', messages: [{ role: 'user', content: prompt }] },
         () => {},
         new AbortController().signal,
-        { loadsModel },
+        loadsModel,
       )
     const first = ask('load', true)
     await standIn.chatCall(1)
@@ -687,7 +652,7 @@ t.test('a timeout names its setting', async (t) => {
       { model: 'stand-in', messages: [{ role: 'user', content: '' }] },
       () => {},
       new AbortController().signal,
-      { loadsModel },
+      loadsModel,
     )
   const early = beforeTokens.client
   await t.rejects(ask(early, false), { message: /OLLAMA_FIRST_TOKEN_TIMEOUT_MS/ })

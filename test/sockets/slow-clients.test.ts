@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Socket } from 'socket.io-client'
 import t from 'tap'
 import type { Turn } from '../../schemas/messages.js'
-import { backlogOf } from '../../src/sockets/chat-socket.js'
+import { backlogOf } from '../../src/sockets/backlog.js'
 import { ChatStream } from '../../web/stream.js'
 import { connect } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
@@ -31,8 +31,8 @@ function endless(): { script: Script; finish: () => void } {
     },
     async *script() {
       while (goesOn) {
-        yield { content: piece }
-        yield { wait: delay(2) }
+        yield { content: piece.repeat(10) }
+        yield { wait: delay(20) }
       }
     },
   }
@@ -55,7 +55,7 @@ t.test('a socket cut off for being slow can rejoin and ends with the right text'
   const serverSide = app.io.sockets.sockets.get(slow.id ?? '')
   if (!serverSide) return t.fail('no such socket')
   const paused = tcpOf(slow).pause()
-  await eventually('it is set aside', () => !serverSide.rooms.has(`chat:${chatId}`))
+  await eventually('it is set aside', () => !serverSide.rooms.has(chatId))
   t.ok(serverSide.connected, 'not cut off at once')
   mock.timers.enable({ apis: ['Date'], now: Date.now() + 31_000 })
   await eventually('it is cut off', () => !serverSide.connected)
@@ -91,7 +91,7 @@ t.test('who asks and never reads is answered no further, and cut off', async (t)
   let asked = 0
   await eventually('it is cut off', () => {
     for (let n = 0; n < 5; n++, asked++) join()
-    most = Math.max(most, backlogOf(serverSide).bytes)
+    most = Math.max(most, backlogOf(serverSide.conn).bytes)
     return !serverSide.connected
   })
   t.comment(`cut off after ${asked} questions`)

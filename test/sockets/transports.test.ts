@@ -1,8 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { MessageChunk } from '../../schemas/messages.js'
-import { type ChatSocket, idleConnectionOf } from '../../src/sockets/chat-socket.js'
-import { embedded } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import type { Script } from '../services/ollama-stand-in.js'
@@ -61,40 +59,4 @@ t.test('whatever a client speaks, it hears the same frames in the same order', a
     others.every((events) => events === expected),
     'each hears all, in one order',
   )
-})
-
-t.test('what a turn of the loop says to a socket goes in one write', async (t) => {
-  let begin = () => {}
-  const all = new Promise<void>((resolve) => {
-    begin = resolve
-  })
-  const script: Script = async function* () {
-    yield { wait: all }
-    yield { content: 'yes' }
-  }
-  // A store or a cache that is asked over a network answers in turns of its own.
-  const { app, url, user, newChat } = await startConversation(t, embedded, { script })
-  const chatId = await newChat()
-  const socket = await connect(t, url, user.token)
-  const heard = record(socket)
-  await ask(socket, 'join-chat', { chatId })
-  const names: string[] = []
-  socket.onAny((name) => names.push(name))
-  const [server] = await app.io.fetchSockets()
-  const connection = server && idleConnectionOf(app.io.sockets.sockets.get(server.id) as ChatSocket)
-  if (!connection) return t.fail('no connection')
-  let writes = 0
-  for (const name of ['_write', '_writev'] as const) {
-    const write = connection[name] as (...values: unknown[]) => void
-    connection[name] = (...values: unknown[]) => {
-      writes++
-      write.apply(connection, values)
-    }
-  }
-  const { reply } = await ask(socket, 'chat-message', { chatId, content: 'go' })
-  t.same(names, ['message', 'message-start', 'chat-updated'])
-  t.equal(writes, 1, 'these three, and the acknowledgement')
-  begin()
-  await heard.message(reply.id)
-  t.equal(heard.text(reply.id), 'yes')
 })
