@@ -15,7 +15,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
 }
 
 /** A machine that is busy must not make a mutant that lives look like one that hangs. */
-const slowMachine = { timeoutFactor: 4, timeoutMS: 30_000, dryRunTimeoutMinutes: 15 }
+const slowMachine = { timeoutFactor: 4, timeoutMS: 20_000, dryRunTimeoutMinutes: 15 }
 process.env.TAP_TIMEOUT ??= '300'
 
 const asked = process.argv.slice(2)

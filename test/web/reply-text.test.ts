@@ -124,6 +124,26 @@ t.test('a join that skipped an epoch is not trusted but from 0', async (t) => {
   t.equal(reply.text, 'Help is there')
 })
 
+t.test('a join that begins behind the end is not trusted', async (t) => {
+  const reply = replyWith('Hello')
+  t.notOk(reply.joined(active(1, 6, 'there')))
+  t.strictSame(reply.rejoinPoint(), { messageId, epoch: 1, offset: 0 })
+  t.equal(reply.text, '')
+})
+
+t.test('a gap leaves a queued reply where it waits', async (t) => {
+  const reply = new ReplyText(messageId)
+  reply.joined({ ...active(1, 0, ''), status: 'queued', position: 3 })
+  t.equal(reply.chunk(chunk(1, 4, 'o')), 'gap')
+  t.match(reply, { status: 'queued', position: 3 })
+})
+
+t.test('over SSE nothing is asked for again while the epoch stays', async (t) => {
+  const reply = replyWith('Hello')
+  t.ok(reply.settle())
+  t.equal(reply.text, 'Hello')
+})
+
 t.test('over SSE an epoch that was skipped is asked for again', async (t) => {
   const reply = replyWith('Hello')
   reply.chunk(chunk(2, 2, 'y'))
@@ -144,6 +164,9 @@ t.test('a message-start tells status and place in the queue', async (t) => {
   const reply = new ReplyText(messageId)
   reply.start(start({ position: 2 }))
   t.match(reply, { status: 'queued', position: 2 })
+  reply.joined({ ...active(1, 0, ''), status: 'queued', position: 2 })
+  reply.start(start({ position: 1 }))
+  t.match(reply, { status: 'queued', position: 1 }, 'of the same epoch')
   reply.start(start({ status: 'streaming' }))
   t.equal(reply.status, 'streaming')
   t.equal(reply.position, undefined)
@@ -154,8 +177,14 @@ t.test('a message-start tells status and place in the queue', async (t) => {
 
 t.test('the final message is the truth, and nothing changes it', async (t) => {
   const reply = replyWith('Hexxx')
-  reply.message({ ...new ModelReply(randomFrom(1)).message(), content: 'Hello' })
+  reply.chunk(thought(1, 0, 'Hxx'))
+  const message = { ...new ModelReply(randomFrom(1)).message(), content: 'Hello' }
+  reply.message({ ...message, thinking: 'Hm' })
   t.equal(reply.text, 'Hello')
+  t.equal(reply.thinking, 'Hm')
+  const { thinking: _, ...silent } = message
+  reply.message(silent)
+  t.equal(reply.thinking, '')
   t.ok(reply.ended)
   t.equal(reply.chunk(chunk(9, 0, 'more')), 'dropped')
   t.ok(reply.joined(active(9, 0, 'more')))
