@@ -1,22 +1,33 @@
 import { LRUCache } from 'lru-cache'
 import type { SessionEnd } from '../../schemas/auth.js'
+import type { Cache } from '../cache/cache.js'
+import { sessionKey, sessionsEndingKey } from '../cache/keys.js'
 import type { Store } from '../stores/store.js'
+import type { Access } from './tokens.js'
 
 const maxSessions = 100_000
-/** A session whose end was not heard is let in for no longer than this, in milliseconds. */
+/** How long this process believes what it was told of a session, in milliseconds. */
 const trustMs = 1000
 /** How many sessions the store is asked about at once. */
 const reviewBatch = 1000
 
-interface Look {
-  userId: Promise<string | undefined>
-  at: number
-}
+/** Who has a session. */
+export type SessionOwner = Pick<Access, 'sessionId' | 'userId'>
 
 type EndListener = (code: SessionEnd) => void
 
+const sessionEnds: ReadonlySet<string> = new Set([
+  'LOGGED_OUT',
+  'TOKEN_REUSED',
+  'ACCOUNT_DELETED',
+] satisfies SessionEnd[])
+
+export const isSessionEnd = (code: string | undefined): code is SessionEnd =>
+  code !== undefined && sessionEnds.has(code)
+
 interface LiveSessionsParts {
   store: Store
+  cache: Cache
   /** How long an end is remembered, in milliseconds: an access token's life. */
   rememberMs: number
   /** The clock, in milliseconds since 1970. */
@@ -24,28 +35,38 @@ interface LiveSessionsParts {
 }
 
 /**
- * The sessions as this server knows them: whether each is there, asked of the store at most once a
- * second; which ended; and what is open in their name, to be told of an end.
+ * The sessions as this server knows them: which are live, by the shared cache and else by the store;
+ * which ended; and what is open in their name, to be told of an end.
  */
 export class LiveSessions {
-  readonly #looks = new LRUCache<string, Look>({ max: maxSessions })
+  /** The session's user, or the code of its end. */
+  readonly #known: LRUCache<string, string, string>
   readonly #ended: LRUCache<string, SessionEnd>
   readonly #listeners = new Map<string, Set<EndListener>>()
 
   constructor(private readonly parts: LiveSessionsParts) {
     const { rememberMs: ttl, now } = parts
-    this.#ended = new LRUCache({ max: maxSessions, ttl, ttlResolution: 0, perf: { now } })
+    const clock = { ttlResolution: 0, perf: { now } }
+    this.#ended = new LRUCache({ max: maxSessions, ttl, ...clock })
+    this.#known = new LRUCache({
+      ...{ max: maxSessions, ttl: trustMs, ...clock },
+      // A look whose entry is pushed out answers all the same.
+      ignoreFetchAbort: true,
+      fetchMethod: async (sessionId, _stale, { context: userId, options }) => {
+        const askedAt = now()
+        const found = await this.#look({ sessionId, userId })
+        options.ttl = Math.max(1, trustMs - (now() - askedAt))
+        return found
+      },
+    })
   }
 
-  /** The user of a session that is there. */
-  async find(sessionId: string): Promise<string | undefined> {
-    if (this.#ended.has(sessionId)) return undefined
-    const known = this.#looks.get(sessionId)
-    const isFresh = known && this.parts.now() - known.at < trustMs
-    // Callers resume in the order they came, whether they share a look or begin one.
-    const userId = await (isFresh ? known : this.#lookUp(sessionId)).userId
-    // An end that was heard meanwhile wins over what the store said before.
-    return this.#ended.has(sessionId) ? undefined : userId
+  /** Whether a session is there. An end that was heard wins over the cache and the store. */
+  async isLive({ sessionId, userId }: SessionOwner): Promise<boolean> {
+    if (this.#ended.has(sessionId)) return false
+    const found = await this.#known.fetch(sessionId, { context: userId })
+    if (isSessionEnd(found)) this.end(sessionId, found)
+    return found === userId && !this.#ended.has(sessionId)
   }
 
   /** Why a session ended, as far as this server has heard. */
@@ -57,13 +78,12 @@ export class LiveSessions {
   end(sessionId: string, code: SessionEnd): void {
     if (this.#ended.has(sessionId)) return
     this.#ended.set(sessionId, code)
-    this.#looks.delete(sessionId)
     const listeners = this.#listeners.get(sessionId) ?? []
     this.#listeners.delete(sessionId)
     for (const listener of listeners) listener(code)
   }
 
-  /** Calls `onEnd` when the session ends, at once if it has. @returns the way to stop. */
+  /** Calls `onEnd` when the session ends, at once if it has. @returns what ends the watch. */
   watch(sessionId: string, onEnd: EndListener): () => void {
     const code = this.#ended.get(sessionId)
     if (code) {
@@ -97,22 +117,21 @@ export class LiveSessions {
     return lost
   }
 
-  #lookUp(sessionId: string): Look {
-    const look: Look = { userId: this.#ask(sessionId), at: this.parts.now() }
-    this.#looks.set(sessionId, look)
-    const forgetLook = () => {
-      if (this.#looks.peek(sessionId) === look) this.#looks.delete(sessionId)
-    }
-    // What is not there costs no memory, and what failed is asked again.
-    look.userId.then((userId) => {
-      if (userId === undefined) forgetLook()
-    }, forgetLook)
-    return look
-  }
-
-  async #ask(sessionId: string): Promise<string | undefined> {
-    const { store, now } = this.parts
+  /** The session's user, the code of its end, or undefined where the store does not have it. */
+  async #look({ sessionId, userId }: SessionOwner): Promise<string | undefined> {
+    const { store, cache, now } = this.parts
+    const { key, ttlMs } = sessionKey(sessionId)
+    const [cached, ending] = await Promise.all([
+      cache.get(key),
+      cache.get(sessionsEndingKey(userId).key),
+    ])
+    if (cached !== undefined && (ending === undefined || isSessionEnd(cached))) return cached
     const session = await store.findSession(sessionId)
-    return session && session.expiresAt.getTime() > now() ? session.userId : undefined
+    const leftMs = session ? session.expiresAt.getTime() - now() : 0
+    if (!session || leftMs <= 0) return undefined
+    if (ending !== undefined) return session.userId
+    const isNew = await cache.setIfAbsent(key, session.userId, Math.min(ttlMs, leftMs))
+    // What another server wrote meanwhile may be a tombstone, which wins over what the store said.
+    return (isNew ? undefined : await cache.get(key)) ?? session.userId
   }
 }

@@ -8,19 +8,19 @@ import type {
   User,
 } from '../../schemas/auth.js'
 import type { Cache } from '../cache/cache.js'
-import { sessionEndKey, sessionsChannel } from '../cache/keys.js'
+import { sessionKey, sessionsChannel, sessionsEndingKey } from '../cache/keys.js'
 import { AppError, invalid } from '../errors.js'
 import { newId } from '../ids.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import { loginKey } from '../stores/login-key.js'
 import type { SessionRow, Store, UserRow } from '../stores/store.js'
-import { LiveSessions } from './live-sessions.js'
+import { isSessionEnd, LiveSessions, type SessionOwner } from './live-sessions.js'
 import { createLockout, type Log } from './lockout.js'
 import type { Passwords } from './passwords.js'
 import type { Access, Tokens } from './tokens.js'
 
 const sessionLifeMs = 30 * 86_400_000
-/** For so long a spent refresh token gives the newest pair: the answer may have been lost. */
+/** How long a spent refresh token still gives the newest pair: the answer may have been lost. */
 const graceMs = 10_000
 /** Emails that differ in these look alike. The schema lists those that any regular expression can name. */
 const invisible = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u
@@ -28,30 +28,17 @@ const invisible = /[\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}]/u
 const maxSpent = 100
 /** After how long the store is asked again whether sessions ended, in milliseconds. */
 const reviewRetryMs = 1000
-/** News that sessions may have ended, nobody knows which. */
+/** A message that sessions may have ended, without saying which. */
 const someEnded = 'some'
-
-const sessionEnds: ReadonlySet<string> = new Set([
-  'LOGGED_OUT',
-  'TOKEN_REUSED',
-  'ACCOUNT_DELETED',
-] satisfies SessionEnd[])
-
-const isSessionEnd = (code: string | undefined): code is SessionEnd =>
-  code !== undefined && sessionEnds.has(code)
-
-/** Who asked for what the log tells of. */
-interface Client {
-  userId?: string
-  network?: string | undefined
-}
+/** How much longer than any access token a tombstone stays, in milliseconds. */
+const tombstoneMarginMs = 60_000
 
 interface SessionsOptions {
   store: Store
   cache: Cache
   tokens: Tokens
   passwords: Passwords
-  /** After so many failed logins in five minutes a network is refused an account. */
+  /** After so many failed logins in five minutes a network is refused a name. */
   maxLoginFailures: number
   log: Log
   /** The clock, in milliseconds since 1970. */
@@ -60,10 +47,10 @@ interface SessionsOptions {
 
 export type Sessions = Awaited<ReturnType<typeof createSessions>>
 
-/** Accounts and their sessions. Only the store decides whether a session is there. */
+/** Accounts and their sessions. The store decides whether a session is there; the cache repeats it. */
 export async function createSessions(options: SessionsOptions) {
   const { store, cache, tokens, passwords, maxLoginFailures, log, now = Date.now } = options
-  const live = new LiveSessions({ store, rememberMs: tokens.lifeMs, now })
+  const live = new LiveSessions({ store, cache, rememberMs: tokens.lifeMs, now })
   const lockout = createLockout(cache, maxLoginFailures, log)
   const registering = oneAtATime('TOO_BUSY')
   const closed = new AbortController()
@@ -97,12 +84,18 @@ export async function createSessions(options: SessionsOptions) {
     return { ...tokens.pair(session, now()), user: presentUser(user) }
   }
 
-  /** Removes sessions from the store, then tells every server why they ended. */
+  /**
+   * Removes a user's sessions from the store, then tells every server why they ended. Until all is
+   * told no cached copy of them is believed: this process may die, or the store not answer.
+   */
   async function end(
     code: SessionEnd,
-    client: Client,
+    userId: string,
+    network: string | undefined,
     remove: () => Promise<string[]>,
   ): Promise<void> {
+    const ending = sessionsEndingKey(userId)
+    await cache.set(ending.key, '1', ending.ttlMs)
     let ended: string[]
     try {
       ended = await remove()
@@ -112,40 +105,48 @@ export async function createSessions(options: SessionsOptions) {
       throw error
     }
     for (const sessionId of ended) {
-      log.info({ event: 'session-ended', code, sessionId, ...client }, 'a session ended')
+      log.info({ event: 'session-ended', code, sessionId, userId, network }, 'a session ended')
     }
     await Promise.all(ended.map((sessionId) => announce(sessionId, code)))
+    await cache.delete(ending.key)
   }
 
-  const endOne = (sessionId: string, code: SessionEnd, client: Client) =>
-    end(code, client, async () => {
+  const endOne = (code: SessionEnd, { sessionId, userId }: SessionOwner, network?: string) =>
+    end(code, userId, network, async () => {
       await store.deleteSession(sessionId)
       return [sessionId]
     })
 
-  /** Tells every server; those that cannot hear it now find it in the cache later. */
+  /** Tells every server now, and by a tombstone those that cannot hear it now. */
   async function announce(sessionId: string, code: SessionEnd): Promise<void> {
     live.end(sessionId, code)
     await Promise.all([
-      cache.set(sessionEndKey(sessionId), code, tokens.lifeMs),
+      bury(sessionId, code),
       cache.publish(sessionsChannel, `${sessionId} ${code}`),
     ])
   }
 
+  /** Replaces what is cached of a session by a tombstone, or removes it where Redis refuses that. */
+  async function bury(sessionId: string, code: SessionEnd): Promise<void> {
+    const { key } = sessionKey(sessionId)
+    const isBuried = await cache.set(key, code, tokens.lifeMs + tombstoneMarginMs)
+    if (!isBuried) await cache.delete(key)
+  }
+
   /** The store does not have a session any more, of whose end this server has not heard. */
   async function learnEnd(sessionId: string): Promise<void> {
-    const code = await cache.get(sessionEndKey(sessionId))
+    const code = await cache.get(sessionKey(sessionId).key)
     if (isSessionEnd(code)) live.end(sessionId, code)
     else void announce(sessionId, 'LOGGED_OUT')
   }
 
-  async function userOf(sessionId: string): Promise<string | undefined> {
-    const userId = await live.find(sessionId)
-    if (userId === undefined && live.isWatched(sessionId)) await learnEnd(sessionId)
-    return userId
+  async function isLive(owner: SessionOwner): Promise<boolean> {
+    const isThere = await live.isLive(owner)
+    if (!isThere && live.isWatched(owner.sessionId)) await learnEnd(owner.sessionId)
+    return isThere
   }
 
-  /** Asks the store which of the watched sessions have ended: their news may have been missed. */
+  /** Asks the store which of the watched sessions have ended: messages may have been missed. */
   function reviewSoon(): void {
     isReviewDue = true
     if (!isReviewing) void reviewAll()
@@ -160,7 +161,11 @@ export async function createSessions(options: SessionsOptions) {
         await Promise.all((await live.findLost()).map(learnEnd))
         failed = false
       } catch (error) {
-        if (!failed) log.warn({ err: error }, 'could not look for ended sessions; retrying')
+        if (!failed)
+          log.warn(
+            { err: error },
+            'could not ask the store which sessions have ended; asking again in a second',
+          )
         failed = true
         isReviewDue = true
         await delay(reviewRetryMs, undefined, { ref: false })
@@ -261,25 +266,25 @@ export async function createSessions(options: SessionsOptions) {
       const rotated = await rotate(session, claim.generation)
       if (!rotated) {
         const hasExpired = session.expiresAt.getTime() <= now()
-        const client = { userId: session.userId, network }
+        const owner = { sessionId: session.id, userId: session.userId }
         if (!hasExpired) {
           log.warn(
-            { event: 'token-reused', sessionId: session.id, ...client },
+            { event: 'token-reused', ...owner, network },
             'a spent refresh token was used again, perhaps by a thief; its session ends',
           )
         }
-        await endOne(session.id, hasExpired ? 'LOGGED_OUT' : 'TOKEN_REUSED', client)
+        await endOne(hasExpired ? 'LOGGED_OUT' : 'TOKEN_REUSED', owner, network)
         throw new AppError('BAD_REFRESH_TOKEN')
       }
       return tokens.pair(rotated, now())
     },
 
     /** Ends a session: its tokens are refused, and every server hears of it. */
-    logout: (sessionId: string, client: Client = {}) => endOne(sessionId, 'LOGGED_OUT', client),
+    logout: (owner: SessionOwner, network?: string) => endOne('LOGGED_OUT', owner, network),
 
     /** Ends every session of a user, as `logout` ends one. */
     logoutEverywhere: (userId: string, code: SessionEnd = 'LOGGED_OUT', network?: string) =>
-      end(code, { userId, network }, () => store.deleteSessionsOf(userId)),
+      end(code, userId, network, () => store.deleteSessionsOf(userId)),
 
     /**
      * Whom an access token speaks for.
@@ -287,19 +292,17 @@ export async function createSessions(options: SessionsOptions) {
      */
     async authenticate(token: string): Promise<Access> {
       const access = tokens.readAccess(token)
-      const userId = await userOf(access.sessionId)
-      if (userId !== access.userId) throw new AppError('UNAUTHORIZED')
+      if (!(await isLive(access))) throw new AppError('UNAUTHORIZED')
       return access
     },
 
     /**
-     * Sees that a session which was authenticated before is still there.
-     * @throws AppError as why it ended.
+     * Checks that a session which was authenticated before is still there.
+     * @throws AppError with the code of its end.
      */
-    async assertLive(sessionId: string): Promise<void> {
-      if ((await userOf(sessionId)) === undefined) {
-        throw new AppError(live.endOf(sessionId) ?? 'LOGGED_OUT')
-      }
+    async assertLive(owner: SessionOwner): Promise<void> {
+      if (await isLive(owner)) return
+      throw new AppError(live.endOf(owner.sessionId) ?? 'LOGGED_OUT')
     },
 
     /** Why a session ended, as far as this server has heard. */

@@ -167,7 +167,13 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     },
 
     async set(key, value, ttlMs) {
-      await breaker.run(() => client.set(key, value, 'PX', Math.max(1, Math.round(ttlMs))))
+      const life = Math.max(1, Math.round(ttlMs))
+      return (await breaker.run(() => client.set(key, value, 'PX', life))) !== undefined
+    },
+
+    async setIfAbsent(key, value, ttlMs) {
+      const life = Math.max(1, Math.round(ttlMs))
+      return (await breaker.run(() => client.set(key, value, 'PX', life, 'NX'))) !== null
     },
 
     async delete(key) {

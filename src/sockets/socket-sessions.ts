@@ -47,7 +47,7 @@ export class SocketSessions {
 
   /** @throws AppError TOKEN_EXPIRED, or as why the session ended. */
   async check({ data }: ChatSocket): Promise<void> {
-    await this.sessions.assertLive(data.sessionId)
+    await this.sessions.assertLive(data)
     if (data.expiresAt <= Date.now()) throw new AppError('TOKEN_EXPIRED')
   }
 

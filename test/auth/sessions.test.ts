@@ -26,6 +26,21 @@ const tokens = createTokens(secret, 3600, {
   verify: (token) => jwt.verify(token),
 })
 
+/** The session that an access token is of. */
+const ownerOf = (token: string) => tokens.readAccess(token)
+
+/** The cache of a server that has lost Redis: it keeps nothing, and hears nobody. */
+const lost = (cache: Cache): Cache => ({
+  ...cache,
+  get: async () => undefined,
+  set: async () => false,
+  setIfAbsent: async () => true,
+  subscribe: async () => async () => {},
+})
+
+/** The cache of a server over whose connection no message comes any more. */
+const deaf = (cache: Cache): Cache => ({ ...cache, subscribe: async () => async () => {} })
+
 /** Accounts over a real store, with a clock that is moved by hand. */
 async function setUp(t: Test) {
   let time = Date.now()
@@ -176,15 +191,33 @@ t.test('an access token says until when it is good', async (t) => {
   t.ok(Math.abs(leftMs - expiresIn * 1000) < 5000, `${leftMs} ms`)
 })
 
-t.test('the store is asked once a second for a session, however many ask', async (t) => {
-  const { sessions, register, pass, looks } = await setUp(t)
+t.test('a session is read from the store once a minute, by all servers together', async (t) => {
+  const { sessions, register, server, pass, looks } = await setUp(t)
   const { token } = await register()
+  const other = await server()
+  const before = looks()
+  await Promise.all(Array.from({ length: 500 }, () => sessions.authenticate(token)))
+  for (let second = 0; second < 59; second++) {
+    await other.authenticate(token)
+    await sessions.authenticate(token)
+    pass(1000)
+  }
+  t.equal(looks() - before, 1)
+  pass(1001)
+  await sessions.authenticate(token)
+  t.equal(looks() - before, 2, 'asked again after it')
+})
+
+t.test('a server without a shared cache asks the store once a second', async (t) => {
+  const { register, server, pass, looks } = await setUp(t)
+  const { token } = await register()
+  const sessions = await server({ cache: lost(createMemoryCache()) })
   const before = looks()
   await Promise.all(Array.from({ length: 500 }, () => sessions.authenticate(token)))
   pass(999)
   await sessions.authenticate(token)
   t.equal(looks() - before, 1)
-  pass(1)
+  pass(2)
   await sessions.authenticate(token)
   t.equal(looks() - before, 2)
 })
@@ -193,99 +226,178 @@ t.test('a logout is known at once here and on every server that hears of it', as
   const { sessions, register, server } = await setUp(t)
   const { token } = await register()
   const other = await server()
-  const { sessionId } = await other.authenticate(token)
+  const owner = await other.authenticate(token)
+  const { sessionId } = owner
   const ended: string[] = []
   other.watch(sessionId, (code) => ended.push(code))
   const stop = other.watch(sessionId, () => t.fail('told after it stopped listening'))
   stop()
-  await sessions.logout(sessionId)
-  await sessions.logout(sessionId)
+  await sessions.logout(owner)
+  await sessions.logout(owner)
   await t.rejects(sessions.authenticate(token), { code: 'UNAUTHORIZED' })
   await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
-  await t.rejects(other.assertLive(sessionId), { code: 'LOGGED_OUT', statusCode: 401 })
+  await t.rejects(other.assertLive(owner), { code: 'LOGGED_OUT', statusCode: 401 })
   t.strictSame(ended, ['LOGGED_OUT'], 'told once')
   other.watch(sessionId, (code) => ended.push(`late ${code}`))
   t.strictSame(ended.slice(1), ['late LOGGED_OUT'], 'who comes later is told at once')
 })
 
-t.test('an end that is heard while the store is asked wins over its answer', async (t) => {
-  const { sessions, register, store } = await setUp(t)
+for (const hears of [true, false]) {
+  t.test(
+    `an end wins over what the store said before, at a server that ${hears ? 'hears' : 'does not hear'} of it`,
+    async (t) => {
+      const { sessions, register, server, store, cache, looks } = await setUp(t)
+      const { token } = await register()
+      const other = await server({ cache: hears ? cache : deaf(cache) })
+      const { findSession } = store
+      let answer = () => {}
+      const held = new Promise<void>((resolve) => {
+        answer = resolve
+      })
+      let begun = () => {}
+      const isAsked = new Promise<void>((resolve) => {
+        begun = resolve
+      })
+      store.findSession = async (id) => {
+        const found = await findSession(id)
+        begun()
+        await held
+        return found
+      }
+      const asked = other.authenticate(token)
+      await isAsked
+      await sessions.logout(ownerOf(token))
+      answer()
+      await t.rejects(asked, { code: 'UNAUTHORIZED' })
+      const before = looks()
+      await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+      await t.rejects((await server()).authenticate(token), { code: 'UNAUTHORIZED' })
+      t.equal(looks(), before, 'the tombstone answers in place of the store')
+    },
+  )
+}
+
+t.test('a tombstone outlives every access token of its session', async (t) => {
+  const { sessions, register, server, looks, pass } = await setUp(t)
   const { token } = await register()
-  const { findSession } = store
-  let answer = () => {}
-  const held = new Promise<void>((resolve) => {
-    answer = resolve
-  })
-  store.findSession = async (id) => {
-    const found = await findSession(id)
-    await held
-    return found
-  }
-  const asked = sessions.authenticate(token)
-  const { sessionId } = tokens.readAccess(token)
-  await sessions.logout(sessionId)
-  answer()
-  await t.rejects(asked, { code: 'UNAUTHORIZED' })
+  await sessions.logout(ownerOf(token))
+  pass(tokens.lifeMs)
+  const before = looks()
+  await t.rejects((await server()).assertLive(ownerOf(token)), { code: 'LOGGED_OUT' })
+  t.equal(looks(), before)
 })
 
-t.test('an end whose news was missed is learnt from the store, with its reason', async (t) => {
+for (const many of [false, true]) {
+  t.test(
+    `a server that dies while it ends ${many ? 'all sessions of a user' : 'a session'} leaves no copy that is believed`,
+    async (t) => {
+      const { sessions, register, server, store, pass } = await setUp(t)
+      const { token } = await register()
+      const other = await server()
+      const owner = await other.authenticate(token)
+      const { deleteSession, deleteSessionsOf } = store
+      let isDone = () => {}
+      const done = new Promise<void>((resolve) => {
+        isDone = resolve
+      })
+      const never = new Promise<never>(() => {})
+      store.deleteSession = (id) =>
+        deleteSession(id)
+          .then(isDone)
+          .then(() => never)
+      store.deleteSessionsOf = (id) =>
+        deleteSessionsOf(id)
+          .then(isDone)
+          .then(() => never)
+      void (many ? sessions.logoutEverywhere(owner.userId) : sessions.logout(owner))
+      await done
+      pass(1001)
+      await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+    },
+  )
+}
+
+t.test('an end whose message was missed is learnt later, with its reason', async (t) => {
   const { sessions, register, server, cache, pass } = await setUp(t)
   const { token } = await register()
   let missed = () => {}
-  // What is published there is not heard, as over a broken connection; what is kept is read.
-  const deaf: Cache = {
-    ...cache,
-    subscribe: async () => async () => {},
-    onGap: (listener) => {
-      missed = listener
-      return () => {}
-    },
+  const onGap: Cache['onGap'] = (listener) => {
+    missed = listener
+    return () => {}
   }
-  const other = await server({ cache: deaf })
-  const { sessionId } = await other.authenticate(token)
-  const ended = new Promise((resolve) => other.watch(sessionId, resolve))
-  await sessions.logoutEverywhere(tokens.readAccess(token).userId, 'ACCOUNT_DELETED')
+  const other = await server({ cache: { ...deaf(cache), onGap } })
+  const owner = await other.authenticate(token)
+  const ended = new Promise((resolve) => other.watch(owner.sessionId, resolve))
+  await sessions.logoutEverywhere(owner.userId, 'ACCOUNT_DELETED')
   missed()
   t.equal(await ended, 'ACCOUNT_DELETED')
-  pass(1000)
-  await t.rejects(other.assertLive(sessionId), { code: 'ACCOUNT_DELETED' })
+  pass(1001)
+  await t.rejects(other.assertLive(owner), { code: 'ACCOUNT_DELETED' })
 })
 
 t.test('an end that nobody told of is told to all by the server that finds it', async (t) => {
   const { sessions, register, server, store, pass } = await setUp(t)
   const { token } = await register()
   const other = await server()
-  const { sessionId } = await other.authenticate(token)
-  const ended = new Promise((resolve) => other.watch(sessionId, resolve))
-  sessions.watch(sessionId, () => {})
-  await store.deleteSession(sessionId)
-  pass(1000)
-  await t.rejects(sessions.assertLive(sessionId), { code: 'LOGGED_OUT' })
+  const owner = await other.authenticate(token)
+  const ended = new Promise((resolve) => other.watch(owner.sessionId, resolve))
+  sessions.watch(owner.sessionId, () => {})
+  await store.deleteSession(owner.sessionId)
+  pass(60_001)
+  await t.rejects(sessions.assertLive(owner), { code: 'LOGGED_OUT' })
   t.equal(await ended, 'LOGGED_OUT')
 })
 
 t.test('a logout of which the store never said whether it did it is looked for', async (t) => {
   const { sessions, register, store } = await setUp(t)
   const { token } = await register()
-  const { sessionId } = await sessions.authenticate(token)
-  const ended = new Promise((resolve) => sessions.watch(sessionId, resolve))
+  const owner = await sessions.authenticate(token)
+  const ended = new Promise((resolve) => sessions.watch(owner.sessionId, resolve))
   const { deleteSession } = store
   store.deleteSession = async (id) => {
     await deleteSession(id)
     throw new Error('no answer')
   }
-  await t.rejects(sessions.logout(sessionId), { message: 'no answer' })
+  await t.rejects(sessions.logout(owner), { message: 'no answer' })
   t.equal(await ended, 'LOGGED_OUT')
 })
 
-t.test('a logout whose news were lost is known within a second', async (t) => {
-  const { sessions, register, server, pass } = await setUp(t)
+t.test('after a logout the other sessions of the user are cached again', async (t) => {
+  const { sessions, register, looks, pass } = await setUp(t)
+  const first = await register()
+  const second = await sessions.login({ username: 'Ada', password }, home)
+  await sessions.logout(ownerOf(first.token))
+  const before = looks()
+  const other = ownerOf(second.token)
+  await sessions.assertLive(other)
+  pass(1001)
+  await sessions.assertLive(other)
+  t.equal(looks() - before, 1)
+})
+
+for (const [fault, broken] of Object.entries({
+  'does not hear': deaf,
+  'has lost the cache': lost,
+})) {
+  t.test(`a server that ${fault} knows of a logout within a second`, async (t) => {
+    const { sessions, register, server, cache, pass } = await setUp(t)
+    const { token } = await register()
+    const other = await server({ cache: broken(cache) })
+    await sessions.logout(await other.authenticate(token))
+    pass(1001)
+    await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+  })
+}
+
+t.test('an end that Redis does not take leaves no copy', async (t) => {
+  const { register, server, cache, looks } = await setUp(t)
   const { token } = await register()
-  const other = await server({ cache: createMemoryCache() })
-  const { sessionId } = await other.authenticate(token)
-  await sessions.logout(sessionId)
-  pass(1000)
-  await t.rejects(other.authenticate(token), { code: 'UNAUTHORIZED' })
+  const full: Cache = { ...cache, set: async () => false }
+  const sessions = await server({ cache: full })
+  await sessions.logout(await sessions.authenticate(token))
+  const before = looks()
+  await t.rejects((await server()).authenticate(token), { code: 'UNAUTHORIZED' })
+  t.equal(looks(), before + 1, 'the store is asked')
 })
 
 t.test('a store that fails is asked again by the next', async (t) => {

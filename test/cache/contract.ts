@@ -23,6 +23,23 @@ export function cacheContract(t: Test, { open, pass }: Subject): void {
     await cache.delete('a')
   })
 
+  t.test('sets a value where there is none, for one of many at once', async (t) => {
+    const { cache, other } = await open(t)
+    const all = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        (i % 2 ? cache : other).setIfAbsent('a', `${i}`, 60_000),
+      ),
+    )
+    t.equal(all.filter(Boolean).length, 1)
+    t.equal(await other.get('a'), `${all.indexOf(true)}`)
+    t.equal(await cache.set('a', 'b', 60_000), true)
+    t.equal(await other.setIfAbsent('a', 'c', 60_000), false)
+    t.equal(await cache.get('a'), 'b')
+    await cache.setIfAbsent('short', 'x', 100)
+    await pass(150)
+    t.equal(await other.setIfAbsent('short', 'y', 60_000), true, 'its life is over')
+  })
+
   t.test('keeps text and bytes alike', async (t) => {
     const { cache, other } = await open(t)
     const text = 'é😀\n'

@@ -99,6 +99,7 @@ async function contract(t: Test, a: Cache, b: Cache) {
       },
       async set(key) {
         asked.push(key)
+        return true
       },
     }
     t.equal(await readText(asking, kept, lasting('other')), 'kept')

@@ -72,6 +72,8 @@ if (!url) {
           getBytes: (key: string) => inner.getBytes(prefix + key),
           set: (key: string, value: string | Buffer, ttlMs: number) =>
             inner.set(prefix + key, value, ttlMs),
+          setIfAbsent: (key: string, value: string, ttlMs: number) =>
+            inner.setIfAbsent(prefix + key, value, ttlMs),
           delete: (key: string) => inner.delete(prefix + key),
           hit: (key: string, windowMs: number, events?: number) =>
             inner.hit(prefix + key, windowMs, events),
@@ -106,7 +108,8 @@ if (!url) {
       await underMs(t, 2500, () => cache.get(key), undefined)
       // Twenty that each waited for Redis would take twice as long.
       await underMs(t, 2500, () => often(() => cache.get(key)), undefined)
-      await underMs(t, 2500, () => often(() => cache.set(key, 'lost', 60_000)), undefined)
+      await underMs(t, 2500, () => often(() => cache.set(key, 'lost', 60_000)), false)
+      t.equal(await cache.setIfAbsent(key, 'lost', 60_000), true)
       const { count } = await cache.hit(`${key}:hits`, 60_000)
       t.equal(count, 1)
       t.equal((await cache.hit(`${key}:hits`, 60_000)).count, 2, 'counted by the process')

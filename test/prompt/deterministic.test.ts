@@ -105,7 +105,7 @@ t.test('cached replies go with their account', async (t) => {
   const { set } = cache
   cache.set = async (key, value, ttlMs) => {
     if (value.includes(standInReply('len=30'))) kept.push(key)
-    await set(key, value, ttlMs)
+    return set(key, value, ttlMs)
   }
   const options = { ...certain, seed: 8 }
   const first = await send(await newChat(), { content: 'len=30', options })

