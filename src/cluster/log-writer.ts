@@ -2,7 +2,7 @@ import type { StreamLog, TextLengths } from '../cache/stream-log.js'
 import type { LiveReply } from '../reply/live-reply.js'
 
 /** How long announced text may wait for the log, to share a command with what follows. */
-const writeEveryMs = 100
+const writeEveryMs = 50
 /** How often a log's life is renewed; it is several times as long. */
 const renewEveryMs = 10 * 60_000
 

@@ -69,10 +69,15 @@ export class Connection {
     }
   }
 
-  /** Runs `work`, which must not wait for anything, wholly or not at all. */
-  transaction<T>(work: () => T): T {
-    this.exec('BEGIN IMMEDIATE')
+  /**
+   * Runs `work`, which must not wait for anything, wholly or not at all.
+   * @param isDurable whether it outlives a power cut, for which the commit waits for the disk. What
+   *   is not outlives the process, and a later commit that is takes it along.
+   */
+  transaction<T>(work: () => T, isDurable = true): T {
+    if (!isDurable) this.exec('PRAGMA synchronous = NORMAL')
     try {
+      this.exec('BEGIN IMMEDIATE')
       const result = work()
       this.exec('COMMIT')
       return result
@@ -80,6 +85,8 @@ export class Connection {
       // Some errors, a full disk among them, have rolled it back already.
       if (this.#db.inTransaction) this.exec('ROLLBACK')
       throw error
+    } finally {
+      if (!isDurable) this.exec('PRAGMA synchronous = FULL')
     }
   }
 

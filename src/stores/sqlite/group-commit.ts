@@ -3,6 +3,7 @@ import { type Connection, isLocked } from './connection.js'
 
 interface Write {
   work: () => unknown
+  isDurable: boolean
   resolve: (value: never) => void
   reject: (error: unknown) => void
   /** Until when it waits for another process's lock, by the clock of `performance.now`. */
@@ -26,13 +27,14 @@ export class GroupCommit {
   /**
    * Runs `work`, which must not wait for anything, wholly or not at all; others are not touched by
    * what it throws. It may be run again after it was undone with another's failure.
-   * @returns what it returned, once that is on the disk.
+   * @param isDurable whether it outlives a power cut.
+   * @returns what it returned, once that is on the disk, or in the system's cache of it.
    * @throws AppError STORE_UNAVAILABLE when another process does not give the lock back in time.
    */
-  write<T>(work: () => T): Promise<T> {
+  write<T>(work: () => T, isDurable = true): Promise<T> {
     return new Promise((resolve, reject) => {
       const until = performance.now() + lockWaitMs
-      if (this.#writes.push({ work, resolve, reject, until }) === 1) {
+      if (this.#writes.push({ work, isDurable, resolve, reject, until }) === 1) {
         setImmediate(() => setImmediate(() => this.#flush()))
       }
     })
@@ -55,7 +57,10 @@ export class GroupCommit {
     const [first] = writes
     if (!first) return
     try {
-      const values = this.connection.transaction(() => writes.map(({ work }) => work() as never))
+      const values = this.connection.transaction(
+        () => writes.map(({ work }) => work() as never),
+        writes.some(({ isDurable }) => isDurable),
+      )
       for (const [n, { resolve }] of writes.entries()) resolve(values[n] as never)
     } catch (error) {
       if (isLocked(error)) this.#waitForLock(writes, error)

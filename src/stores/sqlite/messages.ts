@@ -174,7 +174,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
 
     async checkpoint(checkpoints) {
       if (checkpoints.length === 0) return []
-      return commits.write(() =>
+      const store = () =>
         checkpoints
           .filter(({ id, owner, epoch, from, content, thinking, tokens }) => {
             if (!isHeld(id, owner, epoch)) return true
@@ -182,13 +182,18 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
             addPiece(id, from.content, from.thinking, content, thinking, tokens)
             return false
           })
-          .map(({ id }) => id),
-      )
+          .map(({ id }) => id)
+      // Every running reply's tokens would wait for the disk.
+      return commits.write(store, false)
     },
 
     async renewLeases(owner, ids, until) {
       const list = JSON.stringify(ids)
-      const extended = await commits.write(() => extendLeases(until.getTime(), list, owner))
+      const extended = await commits.write(
+        () => extendLeases(until.getTime(), list, owner),
+        // An opening ends every lease.
+        false,
+      )
       if (extended === ids.length) return []
       const held = new Set(heldOf(list, owner))
       return ids.filter((id) => !held.has(id))

@@ -13,4 +13,4 @@ export const settings = {
 }
 
 /** What all sides ask of a token; the product's server made it. */
-export const rules = { algorithms: ['HS256' as const], issuer: 'chat', socketRooms: 'chat' }
+export const rules = { algorithms: ['HS256' as const], issuer: 'chat', audience: 'chat' }
