@@ -3,10 +3,10 @@ import { Counter, Gauge, Histogram } from 'prom-client'
 import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
 import type { ChatEventsListener } from '../src/reply/chat-events.js'
 
-/** Of what takes from milliseconds to minutes, in seconds. */
+/** From milliseconds to minutes, in seconds. */
 const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 
-/** Metrics of the replies that this server runs and of its sockets, counted from its hub's events. */
+/** Metrics of this server's sockets and of the replies that it runs, counted from the chat events. */
 export default fp(
   async (fastify) => {
     const { metrics, generations, chatEvents, io } = fastify
@@ -31,7 +31,7 @@ export default fp(
     })
     const takeovers = new Counter({
       name: 'chat_replies_taken_over_total',
-      help: 'Replies that were gone on with after another process.',
+      help: 'Replies taken over from another process.',
       registers,
     })
     const tokens = new Counter({
@@ -53,7 +53,7 @@ export default fp(
       registers,
     })
 
-    /** When each reply that has no text yet began, in milliseconds. */
+    /** When each reply without text began, in milliseconds. */
     const begun = new Map<string, number>()
 
     function onStart({ id, epoch, position, createdAt }: MessageStart): void {

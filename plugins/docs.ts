@@ -6,27 +6,27 @@ const tags = [
   { name: 'auth', description: 'Accounts and sessions.' },
   { name: 'models', description: 'The models that Ollama lists.' },
   { name: 'chats', description: 'A user’s chats.' },
-  { name: 'messages', description: 'Messages and their replies, which are durable resources.' },
-  { name: 'health', description: 'What probes ask.' },
+  { name: 'messages', description: 'Messages, and replies as durable resources.' },
+  { name: 'health', description: 'For probes.' },
 ]
 
-/** Models of the stream's events: no operation refers to them, and clients want their decoders. */
+/** Models of stream events: no operation refers to them, but generated clients need them. */
 const streamModels = ['MessageStart', 'MessageChunk']
 
-/** The names of the components that a part of the document refers to. */
+/** The names of the components that `part` refers to. */
 function referredIn(part: unknown): string[] {
   const names = JSON.stringify(part).matchAll(/"\$ref":"#\/components\/schemas\/([^"/]+)/g)
   return Array.from(names, ([, name]) => name ?? '')
 }
 
-/** Removes what neither operations use nor `also` names: a socket's payloads are no part of it. */
+/** Removes components that neither an operation nor `also` uses, such as socket payloads. */
 function removeUnused(
   schemas: Record<string, unknown>,
   paths: unknown,
   also: readonly string[],
 ): void {
   const used = new Set([...referredIn(paths), ...also])
-  // A set's iteration goes on to what is added meanwhile.
+  // Iterating a Set also visits what is added during the iteration.
   for (const name of used) {
     for (const referred of referredIn(schemas[name] ?? {})) used.add(referred)
   }
@@ -35,7 +35,7 @@ function removeUnused(
   }
 }
 
-/** The API's description, and a page of it that needs nothing from any other host. */
+/** Serves the API's description, and a page that shows it without loading anything from other hosts. */
 export default fp(
   async (fastify) => {
     if (!fastify.config.DOCS) return

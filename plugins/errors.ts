@@ -2,11 +2,11 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import fp from 'fastify-plugin'
 import { AppError, type ErrorCode, errorBody } from '../src/errors.js'
 
-/** Fastify's own errors that are a client's fault. */
+/** Fastify's own errors that a client causes. */
 const codesOfFastify: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_VALIDATION: 'VALIDATION_FAILED',
   FST_ERR_BAD_URL: 'BAD_URL',
-  // No id of ours is as long.
+  // No id is this long.
   FST_ERR_MAX_PARAM_LENGTH: 'NOT_FOUND',
   FST_ERR_NOT_FOUND: 'NOT_FOUND',
   FST_ERR_CTP_BODY_TOO_LARGE: 'BODY_TOO_LARGE',
@@ -14,7 +14,7 @@ const codesOfFastify: Readonly<Record<string, ErrorCode>> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'BAD_JSON',
 }
 
-/** Errors of other plugins are mapped by their status alone. */
+/** Errors of other plugins are mapped by status. */
 const codesOfStatus: Readonly<Record<number, ErrorCode>> = {
   400: 'VALIDATION_FAILED',
   401: 'UNAUTHORIZED',
@@ -25,14 +25,14 @@ const codesOfStatus: Readonly<Record<number, ErrorCode>> = {
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const
 
-/** Every error in one shape, and nothing of the server's inside in it. */
+/** Answers every error in one shape, without internal details. */
 export default fp(
   async (fastify) => {
     fastify.setErrorHandler<FastifyError>((error, request, reply) =>
       answer(asAppError(error), request, reply),
     )
     fastify.setNotFoundHandler((request, reply) => refuse(request, reply))
-    // Before the body is parsed, whose faults matter nowhere but on a route; after the origin's check.
+    // Answers 404 before the body is parsed, but after the origin is checked.
     fastify.addHook('preParsing', (request, reply, _payload, done) => {
       if (request.is404) refuse(request, reply)
       else done()
@@ -58,10 +58,10 @@ function asAppError(error: FastifyError): AppError {
 
 function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { statusCode, code, retryAfter, cause } = error
-  // A full queue or an end that was asked for is no fault.
+  // A full queue or a shutdown is not a failure.
   if (statusCode === 503 && !cause) request.log.warn({ code }, 'request refused')
   else if (statusCode >= 500) request.log.error({ err: error }, 'request failed')
-  // Messages may quote a request, so none of them is logged.
+  // Logs the code only: a message may quote the request.
   else request.log.debug({ code }, 'request refused')
   reply.code(statusCode).header('X-Request-Id', request.id)
   if (retryAfter !== undefined) reply.header('Retry-After', retryAfter)
@@ -69,7 +69,7 @@ function answer(error: AppError, request: FastifyRequest, reply: FastifyReply): 
   return reply.type('application/json; charset=utf-8').send(errorBody(error, request.id))
 }
 
-/** The methods that are served at a path; a catch-all route says nothing of it. */
+/** The methods that a path supports; catch-all routes do not count. */
 function allowedMethods(fastify: FastifyInstance, url: string): string[] {
   const path = url.split('?', 1)[0] ?? url
   return methods.filter((method) => {

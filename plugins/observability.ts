@@ -1,27 +1,34 @@
 import { hash, timingSafeEqual } from 'node:crypto'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import type { Health, ServiceStatus } from '../schemas/health.js'
 import { isLoopback } from '../src/auth/client-network.js'
 import { AppError } from '../src/errors.js'
+import { within } from '../src/within.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
     metrics: Registry
-    /** A hook that lets in METRICS_TOKEN's bearer; without one, in production, this machine alone. */
+    /** A hook that requires METRICS_TOKEN; without that setting, production serves this machine only. */
     guardMetrics(request: FastifyRequest): Promise<void>
-    /** `closing` turns true once the server is on its way down. */
+    /** Asks every service, each at most once at a time. */
+    checkHealth(): Promise<Health>
+    /** `closing` is true once the server is shutting down. */
     lifecycle: { closing: boolean }
   }
   interface FastifyContextConfig {
-    /** No log line for a finished request: probes come every second. */
+    /** Logs no line per request: probes come every second. */
     quiet?: boolean
   }
 }
 
+/** A service that answers later counts as down, in milliseconds. */
+const pingMs = 1000
+
 let processRegistry: Registry | undefined
 
-/** The process's own metrics, collected once however many apps it holds: their observers never end. */
+/** The process's metrics, collected once for all apps in it: their observers cannot be removed. */
 function processMetrics(): Registry {
   if (!processRegistry) {
     processRegistry = new Registry()
@@ -30,16 +37,16 @@ function processMetrics(): Registry {
   return processRegistry
 }
 
-/** A route's pattern, so that ids and unknown paths make no labels of their own. */
+/** A route's pattern: ids and unknown paths must not become labels. */
 const routeOf = (request: FastifyRequest) => request.routeOptions.url ?? 'unmatched'
 
-/** Metrics, one log line for each finished request, and whether the server is going down. */
+/** Metrics, one log line per finished request, and whether the server is shutting down. */
 export default fp(
   async (fastify) => {
     const metrics = Registry.merge([processMetrics()])
     const duration = new Histogram({
       name: 'http_request_duration_seconds',
-      help: 'From the request to the end of its answer.',
+      help: 'From a request to the end of its response.',
       labelNames: ['method', 'route', 'status'] as const,
       buckets: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
       registers: [metrics],
@@ -56,8 +63,16 @@ export default fp(
       lifecycle.closing = true
     })
 
+    let checking: Promise<Health> | undefined
+    fastify.decorate('checkHealth', () => {
+      checking ??= checkHealth(fastify).finally(() => {
+        checking = undefined
+      })
+      return checking
+    })
+
     fastify.addHook('onRequest', (request, reply, done) => {
-      // Fastify's onResponse does not come when the client goes away in the middle.
+      // Fastify's onResponse hook does not run when the client disconnects early.
       reply.raw.once('close', () => {
         const { method } = request
         const status = reply.statusCode
@@ -70,20 +85,41 @@ export default fp(
   { name: 'observability' },
 )
 
+async function checkHealth({ store, cache, ollama, lifecycle }: FastifyInstance): Promise<Health> {
+  const [db, redis, model] = await Promise.all([
+    statusOf(() => store.ping()),
+    statusOf(() => cache.ping()),
+    statusOf(() => ollama.client.version()),
+  ])
+  const services = { db: { status: db }, redis: { status: redis }, ollama: { status: model } }
+  if (lifecycle.closing) return { status: 'shutting-down', services }
+  if (db === 'down') return { status: 'down', services }
+  return { status: redis === 'down' || model === 'down' ? 'degraded' : 'ok', services }
+}
+
+async function statusOf(ping: () => Promise<unknown>): Promise<ServiceStatus> {
+  // Whoever needs the service logs why it is down.
+  const isUp = (async () => ping())().then(
+    () => true,
+    () => false,
+  )
+  return (await within(isUp, pingMs)) ? 'ok' : 'down'
+}
+
 /** @throws AppError UNAUTHORIZED. */
 function wantBearer({ headers }: FastifyRequest, token: string): void {
   const given = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1] ?? ''
-  // Hashed, so that both have one length and the time tells nothing of how much was right.
+  // Hashes have equal length, and comparing them takes the same time whatever is right.
   if (timingSafeEqual(hash('sha256', given, 'buffer'), hash('sha256', token, 'buffer'))) return
   throw new AppError('UNAUTHORIZED', {
-    message: 'Metrics want METRICS_TOKEN: Authorization: Bearer <token>.',
+    message: 'Metrics require METRICS_TOKEN: `Authorization: Bearer <token>`.',
   })
 }
 
-/** Whether a request comes from this machine and no proxy has passed it on. */
+/** Whether a request comes from this machine, and not through a proxy. */
 function isLocal({ headers, socket }: FastifyRequest): boolean {
-  const isPassedOn = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
-  return !isPassedOn && isLoopback(socket.remoteAddress)
+  const isForwarded = headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
+  return !isForwarded && isLoopback(socket.remoteAddress)
 }
 
 function logFinished(request: FastifyRequest, reply: FastifyReply): void {
@@ -93,9 +129,9 @@ function logFinished(request: FastifyRequest, reply: FastifyReply): void {
       route: routeOf(request),
       status: reply.statusCode,
       ms: Math.round(reply.elapsedTime * 10) / 10,
-      // Unset where no token is asked for, whatever its type says.
+      // Undefined on routes without authentication, in spite of its type.
       userId: request.session?.userId,
-      // The client went away before the answer's end.
+      // The client disconnected before the end of the response.
       aborted: reply.raw.writableFinished ? undefined : true,
     },
     'request',

@@ -10,25 +10,25 @@ import { AppError } from '../src/errors.js'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** The origins of the settings, whose pages may read answers. */
+    /** The configured origins, whose pages may read responses. */
     knownOrigins: readonly string[]
-    /** Whether the page that sends a request is let in. */
+    /** Whether a request comes from an allowed origin. */
     originAllowed(request: IncomingMessage): boolean
-    /** A hook that counts attempts with credentials by address. @throws AppError RATE_LIMITED. */
+    /** A hook that limits attempts with credentials by network. @throws AppError RATE_LIMITED. */
     limitCredentials(request: FastifyRequest): Promise<void>
   }
   interface FastifyRequest {
-    /** The client's network, an IPv4 address or an IPv6 /64: the subject of limits by address. */
+    /** The client's IPv4 address or IPv6 /64, for limits by network. */
     readonly network: string
   }
 }
 
 const minuteMs = 60_000
 
-/** Browsers ask again after this many seconds. */
+/** How long browsers cache a preflight, in seconds. */
 const preflightMaxAge = 600
 
-/** Checks origins, sets the headers that protect browsers, and limits how often credentials are tried. */
+/** Checks origins, sets protective headers, and limits attempts with credentials. */
 export default fp(
   async (fastify) => {
     const { config, cache } = fastify
@@ -68,7 +68,7 @@ export default fp(
 
     await fastify.register(cors, {
       origin: (origin, decide) => decide(null, origin !== undefined && origins.isKnown(origin)),
-      // There are no cookies, but clients set `withCredentials` by habit.
+      // The API uses no cookies, but many clients set `withCredentials`.
       credentials: true,
       methods: ['GET', 'POST', 'PATCH', 'DELETE'],
       allowedHeaders: [
@@ -106,7 +106,7 @@ export default fp(
   { name: 'security', dependencies: ['redis'] },
 )
 
-/** The networks that a client is counted in; the connection's own where a proxy names no address. */
+/** The networks that a client counts in; the connection's own when a proxy names no address. */
 function networksOf({ ip, socket }: FastifyRequest) {
   const networks = clientNetworks(ip)
   return networks.length > 0 ? networks : clientNetworks(socket.remoteAddress ?? '')

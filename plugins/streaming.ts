@@ -12,31 +12,31 @@ interface SentEvent {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Whether the client wants server-sent events: it names them, and does not name JSON. */
+    /** Whether the client accepts server-sent events and does not accept JSON. */
     wantsEvents(): boolean
   }
   interface FastifyReply {
     /**
-     * Aborted before the answer is whole when the client goes away, or, with an AppError that says
-     * why, when its session ends.
+     * A signal that aborts when the client disconnects early, or, with an AppError that says why, when
+     * its session ends.
      */
     goneSignal(): AbortSignal
     /**
-     * Answers with server-sent events: each is sent when it comes, no faster than it is read. When
-     * `gone` is aborted with an AppError, an event `error` says so and ends the stream.
+     * Sends server-sent events, no faster than the client reads. When `gone` aborts with an AppError,
+     * the stream ends with an event `error`.
      */
     sendEvents(events: AsyncIterable<SentEvent>, gone: AbortSignal): FastifyReply
   }
 }
 
-/** A proxy or a phone drops a connection that is silent for longer, in milliseconds. */
+/** Proxies and phones drop connections that are silent for longer, in milliseconds. */
 const heartbeatMs = 15_000
-/** A client that has read nothing for so long is cut off, in milliseconds; it may rejoin. */
-const patienceMs = 30_000
-/** How long a client may take to read that its session has ended, in milliseconds. */
-const goodbyeMs = 1000
+/** A client that reads nothing for this long is disconnected, in milliseconds; it may rejoin. */
+const stalledMs = 30_000
+/** How long a client may take to read the last event after its session ended, in milliseconds. */
+const lastEventMs = 1000
 
-/** Server-sent events as an answer. */
+/** Responses as server-sent events. */
 export default fp(
   async (fastify) => {
     await fastify.register(accepts)
@@ -63,13 +63,13 @@ export default fp(
     fastify.decorateReply('sendEvents', function sendEvents(this: FastifyReply, events, gone) {
       this.header('Content-Type', 'text/event-stream; charset=utf-8')
       this.header('Cache-Control', 'no-store')
-      // nginx would hold the events back.
+      // Without it nginx buffers the events.
       this.header('X-Accel-Buffering', 'no')
-      // HEAD gets the headers of a stream; the events are never asked for.
+      // HEAD gets the headers only.
       if (this.request.method === 'HEAD') return this.send(Readable.from([]))
-      this.raw.setTimeout(patienceMs, () => this.raw.destroy())
+      this.raw.setTimeout(stalledMs, () => this.raw.destroy())
       gone.addEventListener('abort', () => {
-        setTimeout(() => this.raw.destroy(), goodbyeMs).unref()
+        setTimeout(() => this.raw.destroy(), lastEventMs).unref()
       })
       return this.send(
         Readable.from(encode(events, gone, bytesOf), { objectMode: false, highWaterMark: 0 }),
@@ -79,7 +79,7 @@ export default fp(
   { name: 'streaming', dependencies: ['auth'] },
 )
 
-/** Encodes an event that many are sent once, so that those who do not read it hold it once. */
+/** Encodes an event once for all its readers: slow ones share the buffer. */
 function createEncoder() {
   const known = new WeakMap<object, { id: string; bytes: Buffer }>()
   return ({ event, id, data }: SentEvent): Buffer => {
@@ -93,14 +93,14 @@ function createEncoder() {
 
 const heartbeat = Buffer.from(':\n\n')
 
-/** Events as text/event-stream, with a comment where nothing else is said for a while. */
+/** Encodes events as text/event-stream, with a comment as heartbeat after a silence. */
 async function* encode(
   events: AsyncIterable<SentEvent>,
   gone: AbortSignal,
   bytesOf: (event: SentEvent) => Buffer,
 ): AsyncGenerator<Buffer> {
   const iterator = events[Symbol.asyncIterator]()
-  // The headers go out with the first bytes, and a client should know at once that it is heard.
+  // Headers are sent with the first bytes, so send some at once.
   yield heartbeat
   try {
     let next = iterator.next()
@@ -126,7 +126,7 @@ function errorEvent({ code, message, retryable }: AppError): Buffer {
   return Buffer.from(`event: error\ndata: ${JSON.stringify({ code, message, retryable })}\n\n`)
 }
 
-/** Resolves as `next` does; with `heartbeat` after a silence, or as soon as `gone` is aborted. */
+/** Resolves as `next` does, or with `heartbeat` after a silence or as soon as `gone` aborts. */
 async function orHeartbeat<T>(next: Promise<T>, gone: AbortSignal): Promise<T | 'heartbeat'> {
   let wake = () => {}
   const silence = new Promise<'heartbeat'>((resolve) => {

@@ -17,7 +17,7 @@ import { assertPlainJson, parseJson } from '../src/http/json-text.js'
 declare module 'fastify' {
   interface FastifyInstance {
     /**
-     * The value as its model wants it, checked as a request's body is.
+     * Checks a socket's payload as strictly as a request's body, and returns it typed.
      * @throws AppError VALIDATION_FAILED, BAD_TEXT, TOO_DEEP.
      */
     validatePayload<S extends TSchema>(model: S, value: unknown): Static<S>
@@ -32,10 +32,10 @@ interface Check {
 }
 type Compile = (route: { schema: unknown }) => Check
 
-/** Only JSON, and JSON is UTF-8. */
+/** JSON in UTF-8 only. */
 const jsonType = /^application\/json\s*(?:;\s*charset=(?:utf-8|"utf-8")\s*)?$/i
 
-/** What the parts of a request are called where the field's name alone would not tell. */
+/** Where a field is, for the message; a body's fields need no prefix. */
 const partNames: Readonly<Record<SchemaErrorDataVar | 'payload', string>> = {
   body: '',
   payload: '',
@@ -44,10 +44,10 @@ const partNames: Readonly<Record<SchemaErrorDataVar | 'payload', string>> = {
   headers: 'In the headers: ',
 }
 
-/** A number in a query string or path; coercion alone would take `0x10` and `1e1`. */
+/** An integer in a query string or path; coercion alone would accept `0x10` and `1e1`. */
 const digits = /^-?\d{1,16}$/
 
-/** Bodies and socket payloads are checked as they are; what arrives as text is coerced first. */
+/** Validates bodies and payloads as they are; coerces query strings, params and headers from text. */
 export default fp(
   async (fastify) => {
     for (const model of models.values()) fastify.addSchema(model)
@@ -60,12 +60,12 @@ export default fp(
     })
     fastify.setSchemaErrorFormatter(refusal)
     fastify.addHook('onRoute', ({ schema }) => {
-      // A documented route that names no query parameter takes none.
+      // A documented route without query parameters refuses all of them.
       if (schema?.operationId && !schema.querystring) schema.querystring = Closed({})
     })
 
     fastify.addHook('onRequest', async ({ headers }) => {
-      // A body of no length is none, whatever its type: curl names a form's.
+      // An empty body has no type: curl sends a form's.
       if (headers['content-length'] === '0') delete headers['content-type']
     })
     fastify.removeAllContentTypeParsers()
@@ -76,7 +76,7 @@ export default fp(
         if (!jsonType.test(request.headers['content-type'] ?? '')) {
           throw new AppError('UNSUPPORTED_MEDIA_TYPE')
         }
-        // A DELETE with this type and no body is none the worse for it.
+        // A DELETE may have this type and no body.
         return body.length === 0 ? undefined : parseJson(body)
       },
     )
@@ -102,21 +102,21 @@ function createCompiler(coerceTypes: false | 'array'): Compile {
       coerceTypes,
       removeAdditional: false,
       useDefaults: true,
-      // `assertPlainJson` bounds how many there can be.
+      // `assertPlainJson` bounds the number of errors.
       allErrors: true,
       verbose: true,
       allowUnionTypes: true,
       strictTypes: true,
-      // Lengths are UTF-16 units, as in JavaScript; Ajv logs that it would rather not.
+      // Counts lengths in UTF-16 units, as JavaScript does; Ajv would log a warning about it.
       unicode: false,
       logger: false,
     },
   })
-  // Its type tells of a bare schema, but it wants the route's part around it.
+  // Its declared type takes a bare schema, but the function takes `{ schema }`.
   return compile as unknown as Compile
 }
 
-/** A check of a query string, params or headers: strings that Ajv would be too lenient with. */
+/** Checks a query string, params or headers more strictly than Ajv does. */
 function checkText(schema: TSchema, check: Check): Check {
   const properties: Record<string, TSchema> = schema.properties ?? {}
   const integers = Object.keys(properties).filter((name) => properties[name]?.type === 'integer')

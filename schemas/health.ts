@@ -9,14 +9,13 @@ export type ServiceStatus = Static<typeof ServiceStatus>
 
 const ServiceHealth = Model('ServiceHealth', Type.Object({ status: ServiceStatus }))
 
-export const HealthStatus = Model(
+const HealthStatus = Model(
   'HealthStatus',
   StringEnum(
     ['ok', 'degraded', 'down', 'shutting-down'] as const,
     '`degraded`: requests are served, a service they can do without is away. Unknown values may come later.',
   ),
 )
-export type HealthStatus = Static<typeof HealthStatus>
 
 export const Health = Model(
   'Health',

@@ -12,23 +12,23 @@ import { ignoreOtherUpgrades, isWebSocketUpgrade } from './http/upgrades.js'
 declare module 'fastify' {
   interface FastifyInstance {
     config: Config
-    /** Every TCP connection, those that were upgraded to a WebSocket included. */
+    /** Every open TCP connection, including WebSockets. */
     connections: ReadonlySet<Socket>
   }
 }
 
-/** How often connections that have become idle are closed while the server goes down. */
+/** How often the closing server looks for idle connections to close, in milliseconds. */
 const idleCheckMs = 20
-/** The part of the grace after which every connection is closed, whatever it is about. */
-const patience = 0.5
-const loggedConnections = 10
+/** The part of SHUTDOWN_GRACE_MS after which busy connections are closed too. */
+const closeAllAt = 0.5
+const maxLoggedConnections = 10
 
 const root = join(import.meta.dirname, '..')
 
 /**
- * The whole application, not yet listening: `await app.ready()` connects its services, `app.close()`
+ * Creates the application, not yet listening: `await app.ready()` connects its services, `app.close()`
  * closes them.
- * @param options the logger, and what else a test changes of Fastify's own.
+ * @param options Fastify's own options: the logger, and what a test changes.
  */
 export function createApp(config: Config, options: FastifyHttpOptions<Server> = {}) {
   const app = Fastify({
@@ -39,16 +39,16 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
     trustProxy: createTrust(config.TRUST_PROXY),
     genReqId: () => crypto.randomUUID(),
     routerOptions: { ignoreTrailingSlash: true },
-    // plugins/observability.ts logs one line a request.
+    // plugins/observability.ts logs one line per request.
     logController: new Fastify.LogController({
       disableRequestLogging: true,
       requestIdLogLabel: 'requestId',
     }),
     forceCloseConnections: 'idle',
-    // Readiness says so, and what would begin something new refuses by itself.
+    // GET /health/ready tells that the server is closing, and the engine refuses new messages.
     return503OnClosing: false,
     clientErrorHandler: answerClientError,
-    // A URL that cannot be read is refused before any route, and yet answered like any error.
+    // Fastify refuses a malformed URL before any route; it gets the usual error shape.
     frameworkErrors: (error, request, reply) => request.server.errorHandler(error, request, reply),
     ...options,
     http: { shouldUpgradeCallback: isWebSocketUpgrade, ...options.http },
@@ -58,12 +58,12 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
   const connections = trackConnections(app.server)
   app.decorate('connections', connections)
   app.addHook('preClose', async () => {
-    closeConnections(app.server, config.SHUTDOWN_GRACE_MS * patience, () => {
+    closeConnections(app.server, config.SHUTDOWN_GRACE_MS * closeAllAt, () => {
       if (connections.size === 0) return
       const from = remoteAddresses(connections)
       app.log.warn(
         { connections: connections.size, from },
-        'connections that their clients keep open are closed: the server goes down',
+        'closing connections that clients keep open, because the server is shutting down',
       )
       for (const connection of connections) connection.destroy()
     })
@@ -76,7 +76,7 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
 function trackConnections(server: Server): ReadonlySet<Socket> {
   const connections = new Set<Socket>()
   server.on('connection', (connection) => {
-    // One whose upgrade was ignored comes again (src/http/upgrades.ts).
+    // ignoreOtherUpgrades emits `connection` a second time for the same socket.
     if (connections.has(connection)) return
     connections.add(connection)
     connection.once('close', () => connections.delete(connection))
@@ -84,16 +84,16 @@ function trackConnections(server: Server): ReadonlySet<Socket> {
   return connections
 }
 
-/** The addresses of the first of them, for a log line. */
+/** The first remote addresses, for a log line. */
 function remoteAddresses(connections: ReadonlySet<Socket>): string[] {
   return [...connections]
-    .slice(0, loggedConnections)
+    .slice(0, maxLoggedConnections)
     .map(({ remoteAddress, remotePort }) => `${remoteAddress}:${remotePort}`)
 }
 
 /**
- * Closes connections as they become idle, and has `closeRest` close the others after `graceMs`: those
- * of clients that send half a request, read nothing, or do not answer the close of a WebSocket.
+ * Closes connections as they become idle. After `graceMs` calls `closeRest` for the others, whose
+ * clients sent half a request, do not read, or did not answer a WebSocket's close.
  */
 function closeConnections(server: Server, graceMs: number, closeRest: () => void): void {
   const idle = setInterval(() => server.closeIdleConnections(), idleCheckMs)

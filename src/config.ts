@@ -1,22 +1,24 @@
+import { isUtf8 } from 'node:buffer'
 import { isIP } from 'node:net'
+import { parseEnv } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { differentSteps } from './auth/weak-passwords.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
 interface Setting<T> {
-  /** What it is when it is not set, as the environment would say it. */
+  /** The default, written as the environment would write it. */
   fallback: string | undefined
-  /** @throws Error whose message says what is wanted. */
+  /** @throws Error whose message says which values are valid. */
   parse: (text: string) => T
 }
 
-const text = (pattern: RegExp, wanted: string) => (value: string) => {
-  if (!pattern.test(value)) throw new Error(`wants ${wanted}`)
+const text = (pattern: RegExp, expected: string) => (value: string) => {
+  if (!pattern.test(value)) throw new Error(`must be ${expected}`)
   return value
 }
 
-/** A stray % would show only when credentials are used, by an error that names no setting. */
+/** Checks escapes now: later, when credentials are used, the error would name no setting. */
 function refuseBadEscapes(value: string): void {
   try {
     decodeURIComponent(value)
@@ -28,7 +30,7 @@ function refuseBadEscapes(value: string): void {
 const integer = (min: number, max: number) => (value: string) => {
   const number = Number(value)
   if (!/^\d+$/.test(value) || number < min || number > max) {
-    throw new Error(`wants a whole number from ${min} to ${max}`)
+    throw new Error(`must be a whole number from ${min} to ${max}`)
   }
   return number
 }
@@ -37,26 +39,28 @@ const url =
   (...protocols: string[]) =>
   (value: string) => {
     const parsed = URL.canParse(value) ? new URL(value) : undefined
-    // A MongoDB URI may list several hosts, which no URL parser takes.
+    // A MongoDB URI may list several hosts, which URL does not parse.
     const protocol = parsed?.protocol ?? /^(mongodb(?:\+srv)?:)\/\/[^/]+/.exec(value)?.[1]
     if (!protocol || !protocols.includes(protocol)) {
-      throw new Error(`wants a URL that begins with ${protocols.map((p) => `${p}//`).join(' or ')}`)
+      throw new Error(
+        `must be a URL that begins with ${protocols.map((p) => `${p}//`).join(' or ')}`,
+      )
     }
     refuseBadEscapes(value)
     return value
   }
 
-/** Each URL of a REDIS_URL: one of a single Redis, several of a cluster. */
+/** The URLs in REDIS_URL: one for a single Redis, several for a cluster. */
 export const redisUrls = (value: string) =>
   value.split(/,(?=rediss?:\/\/)/).map((part) => part.trim())
 
 const redis = (value: string) => {
   const urls = redisUrls(value)
   const isRedis = urls.every((part) => URL.canParse(part) && /^rediss?:\/\/./.test(part))
-  // A cluster has no databases to choose from.
+  // A cluster has no numbered databases.
   if (!isRedis || (urls.length > 1 && urls.some((part) => new URL(part).pathname.length > 1))) {
     throw new Error(
-      'wants a URL that begins with redis:// or rediss://, or for a cluster several of ' +
+      'must be a URL that begins with redis:// or rediss://, or for a cluster several of ' +
         'redis://host:port, separated by commas',
     )
   }
@@ -64,9 +68,9 @@ const redis = (value: string) => {
   return value
 }
 
-const origin = (wanted: string) => (value: string) => {
+const origin = (expected: string) => (value: string) => {
   const trimmed = value.trim()
-  if (!URL.canParse(trimmed) || !/^https?:/.test(trimmed)) throw new Error(`wants ${wanted}`)
+  if (!URL.canParse(trimmed) || !/^https?:/.test(trimmed)) throw new Error(`must be ${expected}`)
   return new URL(trimmed).origin
 }
 
@@ -85,7 +89,7 @@ const trustedProxies = (value: string): false | number | string[] => {
   const networks = value.split(',').map((part) => part.trim())
   if (networks.every(isNetwork)) return networks
   throw new Error(
-    'wants false, how many proxies are in front (1 behind deploy/nginx.conf), or their addresses ' +
+    'must be false, how many proxies are in front (1 behind deploy/nginx.conf), or their addresses ' +
       'or networks, separated by commas (10.0.0.0/8); true would let each client choose its address',
   )
 }
@@ -96,17 +100,17 @@ const duration = (value: string) => {
   const match = /^(\d{1,9})([smhd]?)$/.exec(value)
   const seconds = match ? Number(match[1]) * (unitSeconds[match[2] || 's'] ?? 1) : 0
   if (seconds < 1 || seconds > 30 * 86_400) {
-    throw new Error('wants a time of 1s to 30d, such as 15m, 1h or 3600')
+    throw new Error('must be a time of 1s to 30d, such as 15m, 1h or 3600')
   }
   return seconds
 }
 
 const boolean = (value: string) => {
-  if (value !== 'true' && value !== 'false') throw new Error('wants true or false')
+  if (value !== 'true' && value !== 'false') throw new Error('must be true or false')
   return value === 'true'
 }
 
-/** A limit of use: 0 turns it off. */
+/** A rate limit; 0 turns it off. */
 const limit = (value: string) => integer(0, 1_000_000)(value) || Number.POSITIVE_INFINITY
 
 const setting = <T>(fallback: string, parse: (text: string) => T): Setting<T> => ({
@@ -118,7 +122,7 @@ const optional = <T>(parse: (text: string) => T): Setting<T | undefined> => ({
   parse,
 })
 
-/** Every setting by its environment variable. */
+/** Every setting, by its environment variable. */
 export const settings = {
   NODE_ENV: setting(
     'development',
@@ -126,7 +130,7 @@ export const settings = {
   ),
   PORT: setting('3000', integer(0, 65_535)),
   HOST: setting('127.0.0.1', (value) => {
-    if (value !== 'localhost' && !isIP(value)) throw new Error('wants an IP address or localhost')
+    if (value !== 'localhost' && !isIP(value)) throw new Error('must be an IP address or localhost')
     return value
   }),
   LOG_LEVEL: setting(
@@ -175,10 +179,10 @@ type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K][
 
 export type Config = Readonly<Settings>
 
-/** The secret that `.env.example` shows, so that it is never used in earnest. */
+/** The secret in `.env.example`; production refuses it. */
 export const exampleSecret = 'change-me-to-32-or-more-random-bytes'
 
-/** Secrets that others' documentation shows, each used by many who never changed it. */
+/** Secrets from the documentation of other projects; many copy them unchanged. */
 const publishedSecrets = [
   '09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7',
   '16f8c0ef4a5d391b26034086c628469d3f9f497f08163ab9b40137092f2909ef',
@@ -186,14 +190,14 @@ const publishedSecrets = [
   'eaa5191f2914e30b9387fd84e254e4ba6fc51b4654968a9b0803b456a54b8418',
 ]
 
-/** Words of an example, such as `your_jwt_secret_key_change_in_production`, without separators. */
+/** Words in example secrets, such as `your_jwt_secret_key_change_in_production`, without separators. */
 const exampleWords =
   /change(?:me|this|it|in)|replace(?:me|this|with|in)|your(?:own|jwt|secret|super|strong|256bit|key|random)|(?:super|my|jwt|top|string)secret|secretkey|example|placeholder|insecure|donotuse/
 
 const minDifferentCharacters = 8
 const minDifferentSteps = 4
 
-/** All that is wrong with the environment, at once; the message is for the terminal. */
+/** Lists everything that is wrong with the environment; the message is for the terminal. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   constructor(readonly problems: readonly string[]) {
@@ -208,8 +212,8 @@ export class ConfigError extends Error {
 }
 
 /**
- * The environment as one validated object. An empty variable counts as not set.
- * @throws ConfigError that lists everything wrong.
+ * Validates the environment. An empty variable counts as not set.
+ * @throws ConfigError that lists everything that is wrong.
  */
 export function parseConfig(environment: Environment): Config {
   const problems: string[] = []
@@ -220,7 +224,7 @@ export function parseConfig(environment: Environment): Config {
     try {
       return [name, parse(value)]
     } catch (error) {
-      // The value itself is left out: it may be a secret.
+      // The message leaves the value out: it may be a secret.
       problems.push(`${name} ${error instanceof Error ? error.message : String(error)}`)
       return [name, undefined]
     }
@@ -235,7 +239,7 @@ export function parseConfig(environment: Environment): Config {
 function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
   const make = 'make one with: node -p "crypto.randomBytes(48).toString(\'base64url\')"'
   if (NODE_ENV !== 'production') return []
-  if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production wants one: ${make}`]
+  if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production needs one: ${make}`]
   if (Buffer.byteLength(JWT_SECRET) < 32) return [`JWT_SECRET is shorter than 32 bytes: ${make}`]
   const plain = JWT_SECRET.toLowerCase().replace(/[^a-z0-9]/g, '')
   if (publishedSecrets.includes(plain) || exampleWords.test(plain)) {
@@ -250,7 +254,7 @@ function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
   return []
 }
 
-/** Names by which other programs know a setting. */
+/** Names that other programs use for a setting. */
 const otherNames: readonly (readonly [RegExp, keyof Settings])[] = [
   [/^OLLAMA_(?:(?:API|BASE|SERVER)_)*(?:URL|URI|HOST|BASE|ENDPOINT)$/, 'OLLAMA_API_URL'],
   [/^MONGO(?:_?DB)?(?:_(?:URL|URI|HOST|CONNECTION(?:_STRING)?))?$/, 'MONGODB_URI'],
@@ -261,12 +265,12 @@ const otherNames: readonly (readonly [RegExp, keyof Settings])[] = [
   [/^(?:OLLAMA_)?(?:DEFAULT_)?MODEL$/, 'DEFAULT_MODEL'],
 ]
 
-/** A shorter name of the environment is too likely another program's. */
+/** A shorter name in the environment probably belongs to another program. */
 const minTypoLength = 8
 
 /**
- * Variables that nothing reads here, and the setting that each resembles and that is not set.
- * @param inFile the names that `.env` has: these are meant for this program, however short.
+ * Finds variables that this program does not read but that resemble a setting which is not set.
+ * @param inFile the names in `.env`: these are meant for this program, however short.
  */
 export function misnamedSettings(
   environment: Environment,
@@ -284,4 +288,19 @@ export function misnamedSettings(
       otherNames.find(([pattern]) => pattern.test(upper))?.[1] ?? (isTypo ? alike : undefined)
     return setting === undefined || environment[setting] ? [] : [{ name, setting }]
   })
+}
+
+/**
+ * Reads the variables of a `.env` file, with or without a byte order mark.
+ * @throws Error that says how to save the file when it is not UTF-8.
+ */
+export function parseEnvFile(bytes: Uint8Array): NodeJS.Dict<string> {
+  // UTF-16 without a byte order mark is valid UTF-8 with a NUL in every second place.
+  if (!isUtf8(bytes) || bytes.includes(0)) {
+    throw new Error(
+      '.env is not UTF-8: save it in that encoding. PowerShell 5 writes UTF-16; ' +
+        '"Set-Content -Encoding utf8" does not.',
+    )
+  }
+  return parseEnv(new TextDecoder().decode(bytes))
 }

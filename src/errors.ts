@@ -2,53 +2,57 @@ import { STATUS_CODES } from 'node:http'
 import type { ApiError, FieldFault } from '../schemas/common.js'
 
 /**
- * Every error the product answers with, once: its code, its HTTP status, whether the same request
- * may succeed later, and what it tells a person.
+ * Every error of the product: its code, its HTTP status, whether the same request may succeed later,
+ * and the message for a person.
  */
 const catalogue = {
-  VALIDATION_FAILED: [400, false, 'The request does not fit its schema.'],
-  BAD_REQUEST: [400, false, 'That is not a request in HTTP/1.1.'],
+  VALIDATION_FAILED: [400, false, 'The request does not match its schema.'],
+  BAD_REQUEST: [400, false, 'The request is not valid HTTP/1.1.'],
   BAD_URL: [400, false, 'The path is not percent-encoded UTF-8.'],
   BAD_JSON: [400, false, 'The body is not JSON.'],
   BAD_TEXT: [400, false, 'Text must be valid Unicode without NUL or lone surrogates.'],
   TOO_DEEP: [400, false, 'The body is nested too deeply.'],
-  BAD_CURSOR: [400, false, 'That cursor was not made by this server for this list.'],
+  BAD_CURSOR: [
+    400,
+    false,
+    'The cursor is not valid for this list: use the `nextCursor` of the page before.',
+  ],
   PASSWORD_TOO_LONG: [400, false, 'A password has at most 72 bytes of UTF-8.'],
-  PASSWORD_TOO_WEAK: [400, false, 'The password is easily guessed: choose another.'],
-  MODEL_CANNOT: [400, false, 'The model cannot do what is asked of it.'],
+  PASSWORD_TOO_WEAK: [400, false, 'The password is easy to guess: choose another.'],
+  MODEL_CANNOT: [400, false, 'The model does not support what the request asks for.'],
   MESSAGE_TOO_LONG: [400, false, 'The message alone does not fit the model’s context window.'],
   BODY_TOO_LARGE: [413, false, 'The body is over the limit.'],
   UNSUPPORTED_MEDIA_TYPE: [415, false, 'Send application/json.'],
   UNAUTHORIZED: [
     401,
     false,
-    'A valid access token is wanted: `Authorization: Bearer <token>`, or `auth: {token}` of a socket.',
+    'A valid access token is required: `Authorization: Bearer <token>`, or `auth: {token}` of a socket.',
   ],
   TOKEN_EXPIRED: [401, false, 'The access token has expired: refresh it.'],
   LOGGED_OUT: [401, false, 'The session was logged out: log in again.'],
   TOKEN_REUSED: [
     401,
     false,
-    'A spent refresh token was used again, which ended the session: log in again.',
+    'A used refresh token was sent again, which ended the session: log in again.',
   ],
   ACCOUNT_DELETED: [401, false, 'The account was deleted.'],
   BAD_CREDENTIALS: [401, false, 'No account has these credentials.'],
-  BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, spent or expired: log in again.'],
+  BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, used or expired: log in again.'],
   ORIGIN_REFUSED: [
     403,
     false,
-    'Pages of this origin are not let in: PUBLIC_URL names the server’s own, FRONTEND_URL others.',
+    'This origin is not allowed: set PUBLIC_URL to the server’s own, FRONTEND_URL to others.',
   ],
   METRICS_REFUSED: [
     403,
     false,
-    'Metrics are for this machine alone: METRICS_TOKEN lets others in.',
+    'Metrics are served to this machine only: set METRICS_TOKEN to let others in.',
   ],
   NOT_FOUND: [404, false, 'There is nothing here.'],
   CHAT_NOT_FOUND: [404, false, 'No such chat.'],
   MESSAGE_NOT_FOUND: [404, false, 'No such message.'],
   MODEL_NOT_FOUND: [404, false, 'Ollama does not list that model: see GET /api/ai/models.'],
-  METHOD_NOT_ALLOWED: [405, false, 'That method is not served here: see the Allow header.'],
+  METHOD_NOT_ALLOWED: [405, false, 'The path does not support this method: see the Allow header.'],
   REQUEST_TIMEOUT: [408, true, 'The request did not arrive in time.'],
   USER_TAKEN: [409, false, 'The username or the email is taken.'],
   IDEMPOTENCY_KEY_REUSED: [409, false, 'That idempotency key was used for another message.'],
@@ -58,17 +62,21 @@ const catalogue = {
   INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],
   MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached.'],
   MODEL_FAILED: [502, true, 'Ollama reported an error: the server’s log has its text.'],
-  MODEL_BAD_RESPONSE: [502, true, 'Ollama answered with what is not its protocol.'],
+  MODEL_BAD_RESPONSE: [502, true, 'Ollama’s response does not follow its protocol.'],
   MODEL_CUT: [502, true, 'Ollama ended the reply before it was done.'],
-  REPLY_INTERRUPTED: [502, true, 'The reply was interrupted too often and ended with what it had.'],
+  REPLY_INTERRUPTED: [
+    502,
+    true,
+    'The reply was interrupted too often and ended with the text it had.',
+  ],
   MODEL_TIMEOUT: [504, true, 'Ollama did not answer in time.'],
   MODELS_UNKNOWN: [
     503,
     true,
-    'Ollama cannot be reached, and which models it has is not known yet: try again.',
+    'Ollama cannot be reached, and its models are not known yet: try again.',
   ],
   QUEUE_FULL: [503, true, 'Too many replies are waiting: try again later.'],
-  SHUTTING_DOWN: [503, true, 'The server is going down: try again.'],
+  SHUTTING_DOWN: [503, true, 'The server is shutting down: try again.'],
   STORE_UNAVAILABLE: [503, true, 'The database cannot be reached: try again.'],
   STORAGE_FULL: [
     503,
@@ -81,20 +89,20 @@ const catalogue = {
 export type ErrorCode = keyof typeof catalogue
 
 interface ErrorDetail {
-  /** Replaces the catalogue's message where more is known. */
+  /** Replaces the catalogue's message. */
   message?: string
-  /** Replaces the catalogue's, where waiting helps or does not. */
+  /** Replaces the catalogue's `retryable`. */
   retryable?: boolean
   /** Seconds, for `Retry-After`. */
   retryAfter?: number
-  /** The failed reply, where a message was stored. */
+  /** The reply that failed, if its message was stored. */
   replyId?: string
-  /** What is wrong with which field. */
+  /** The fields that are wrong. */
   errors?: readonly FieldFault[]
   cause?: unknown
 }
 
-/** An error that is answered as it is: its code and message are for the client. */
+/** An error whose code and message are sent to the client. */
 export class AppError extends Error {
   override readonly name = 'AppError'
   readonly code: ErrorCode
@@ -108,7 +116,7 @@ export class AppError extends Error {
     const [statusCode, retryable, message] = catalogue[code]
     super(detail.message ?? message, detail.cause === undefined ? {} : { cause: detail.cause })
     this.code = code
-    // A reply's failure is not the request's fault, whose message is stored; a session's end is told as it is.
+    // A failed reply is 502, not the request's 4xx: its message is stored. The end of a session stays 401.
     const isReplys = detail.replyId !== undefined && statusCode < 500 && statusCode !== 401
     this.statusCode = isReplys ? 502 : statusCode
     this.retryable = detail.retryable ?? retryable
@@ -118,13 +126,13 @@ export class AppError extends Error {
   }
 }
 
-/** The refusal of fields, with all their faults in its message. */
+/** A VALIDATION_FAILED error whose message lists all faults. */
 export function invalid(errors: readonly FieldFault[], where = ''): AppError {
   const told = errors.map(({ field, message }) => `\`${field}\` ${message}`)
   return new AppError('VALIDATION_FAILED', { message: `${where}${told.join('; ')}.`, errors })
 }
 
-/** The body of an answer over HTTP. */
+/** The body of an error response. */
 export function errorBody(error: AppError, requestId: string): ApiError {
   const { statusCode, code, message, retryable, replyId, errors } = error
   return {
@@ -139,7 +147,7 @@ export function errorBody(error: AppError, requestId: string): ApiError {
   }
 }
 
-/** Whether `code` (of a stored reply, say) is one of the catalogue's. */
+/** Whether `code`, such as a stored reply's, is in the catalogue. */
 export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(catalogue, code)
 }

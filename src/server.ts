@@ -1,29 +1,28 @@
 import { existsSync, readFileSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
-import { type Config, misnamedSettings, parseConfig } from './config.js'
-import { parseEnvFile } from './env-file.js'
+import { type Config, misnamedSettings, parseConfig, parseEnvFile } from './config.js'
 import { endLog, loggerOptions, logOutput } from './logging.js'
 
-/** Ends the process with one line that says what to do. */
+/** Prints one line that says what to do, and ends the process. */
 function refuse(error: unknown): never {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
   process.exit(1)
 }
 
 /**
- * Signals that begin one stop however often they come: a terminal sends them to the whole process
- * group, and npm passes on to the server what it hears itself.
+ * Signals that start one shutdown, however many arrive: a terminal signals the whole process group,
+ * and npm forwards the same signal again.
  */
 const stopSignals = ['SIGINT', 'SIGTERM'] as const
 
-/** The part of the grace after which the log names what is still open. */
+/** The part of SHUTDOWN_GRACE_MS after which the log names what is still open. */
 const lateCloseAt = 0.8
 
-/** Names what keeps the server from ending, before the end of the grace kills it. */
+/** Logs what keeps the server from ending, shortly before it is killed. */
 function logOpen(app: ReturnType<typeof createApp>): void {
   const { log, connections, config } = app
-  // None yet where the server is told to end while it starts.
+  // The decorator is missing when the signal arrives during the start.
   const replies = app.hasDecorator('generations') ? app.generations.counts : undefined
   const resources: Record<string, number> = {}
   for (const name of process.getActiveResourcesInfo()) {
@@ -31,14 +30,14 @@ function logOpen(app: ReturnType<typeof createApp>): void {
   }
   log.warn(
     { connections: connections.size, replies, resources },
-    `still going down; killed ${config.SHUTDOWN_GRACE_MS} ms after the signal: raise ` +
-      'SHUTDOWN_GRACE_MS if a service that is slow or away is the cause',
+    `still shutting down; the process is killed ${config.SHUTDOWN_GRACE_MS} ms after the signal: ` +
+      'raise SHUTDOWN_GRACE_MS if a service is slow or unreachable',
   )
 }
 
 async function start(): Promise<void> {
   const file = existsSync('.env') ? parseEnvFile(readFileSync('.env')) : {}
-  // What the environment says already is not replaced.
+  // The environment wins over .env.
   Object.assign(process.env, { ...file, ...process.env })
   const config = parseConfig(process.env)
   const output = logOutput()
@@ -49,7 +48,7 @@ async function start(): Promise<void> {
   const grace = { delay: config.SHUTDOWN_GRACE_MS, skip: [...stopSignals] }
   const { close } = closeWithGrace(grace, async ({ signal, err }) => {
     if (err) app.log.fatal({ err }, 'fatal: uncaught error, shutting down')
-    else if (signal) app.log.info({ signal }, 'going down')
+    else if (signal) app.log.info({ signal }, 'shutting down')
     setTimeout(() => logOpen(app), config.SHUTDOWN_GRACE_MS * lateCloseAt).unref()
     await app.close()
     await endLog(output)
@@ -58,16 +57,18 @@ async function start(): Promise<void> {
   const stop = (cause: object) => {
     if (stopping) return
     stopping = true
-    app.log.info(cause, 'going down')
+    app.log.info(cause, 'shutting down')
     close()
   }
   for (const signal of stopSignals) process.on(signal, () => stop({ signal }))
-  // `node --watch` that is told to end while it restarts the server leaves the new one behind.
+  // A `node --watch` that ends while it restarts the server leaves the new process behind.
   const stopWithParent = () => stop({ reason: 'the process that started this one has ended' })
   process.on('disconnect', stopWithParent)
   if (process.connected === false) stopWithParent()
-  // A write past a quota is an error of that write; unheard, this signal would end the process.
-  process.on('SIGXFSZ', () => app.log.warn('a file may not grow further: its size is limited'))
+  // With a listener, a write past a file size limit fails; without one, the signal ends the process.
+  process.on('SIGXFSZ', () =>
+    app.log.warn('a file has reached its size limit (RLIMIT_FSIZE): raise the limit'),
+  )
   const giveUp = setTimeout(() => {
     refuse(
       new Error(
@@ -82,7 +83,7 @@ async function start(): Promise<void> {
   clearTimeout(giveUp)
 }
 
-/** The error that says which setting to change when the server cannot listen. */
+/** Replaces a listen error with one that says which setting to change. */
 function listenProblem(error: unknown, { PORT, HOST }: Config): unknown {
   const problems: Readonly<Record<string, string>> = {
     EADDRINUSE: `PORT ${PORT} is taken: end the program that listens there, or set another PORT.`,

@@ -61,7 +61,7 @@ t.test('everything wrong is said at once, without the values', async (t) => {
   }
 })
 
-t.test('production wants a secret of its own', async (t) => {
+t.test('production needs a secret of its own', async (t) => {
   const production = { NODE_ENV: 'production' }
   t.throws(() => parseConfig(production), /JWT_SECRET is missing/)
   t.throws(() => parseConfig({ ...production, JWT_SECRET: 'short' }), /shorter than 32 bytes/)
@@ -186,12 +186,12 @@ t.test('TRUST_PROXY is false, a number of proxies, or their networks', async (t)
     'nginx',
     '10.0.0.1,,',
   ]) {
-    t.throws(() => trusted(value), /TRUST_PROXY wants false, how many proxies .* networks/, value)
+    t.throws(() => trusted(value), /TRUST_PROXY must be false, how many proxies .* networks/, value)
   }
 })
 
 t.test('PUBLIC_URL is an origin', async (t) => {
   const config = parseConfig({ PUBLIC_URL: 'https://Chat.example.org:443/path' })
   t.equal(config.PUBLIC_URL, 'https://chat.example.org')
-  t.throws(() => parseConfig({ PUBLIC_URL: 'chat.example.org' }), /PUBLIC_URL wants a URL/)
+  t.throws(() => parseConfig({ PUBLIC_URL: 'chat.example.org' }), /PUBLIC_URL must be a URL/)
 })

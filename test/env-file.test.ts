@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { parseEnvFile } from '../src/env-file.js'
+import { parseEnvFile } from '../src/config.js'
 import { startRefused, startServer } from './services/server-process.js'
 
 const text = '# öne\nPORT=0\r\nDATA_DIR="./d ä"\nNODE_ENV=production\n'

@@ -12,7 +12,7 @@ t.test('SIGTERM to npm start ends the server, which frees its port and its data'
   const url = listeningAt(await printed('Server listening'))
   t.equal(await end('SIGTERM'), 0)
   t.ok(hasEnded(), 'npm waited for it')
-  t.match(heard.join('\n'), '"signal":"SIGTERM","msg":"going down"')
+  t.match(heard.join('\n'), '"signal":"SIGTERM","msg":"shutting down"')
   await t.rejects(fetch(`${url}/health/live`), 'nobody has the port')
   const next = await startServer({ DATA_DIR: join(copy, 'data') })
   t.equal(await next.end('SIGTERM'), 0, 'the next has the data')

@@ -146,12 +146,12 @@ t.test('a signal to stop that comes twice is one stop', async (t) => {
   await once(client, 'connect')
   client.write('POST /api/auth/login HTTP/1.1\r\n')
   const ended = server.end('SIGINT')
-  const goingDown = () => server.lines.filter((line) => line.includes('"going down"')).length
-  while (goingDown() === 0) await once(server.child, 'line')
+  const shutdowns = () => server.lines.filter((line) => line.includes('"shutting down"')).length
+  while (shutdowns() === 0) await once(server.child, 'line')
   server.child.kill('SIGINT')
   server.child.kill('SIGTERM')
   t.equal(await ended, 0)
-  t.equal(goingDown(), 1)
+  t.equal(shutdowns(), 1)
 })
 
 t.test('a server whose parent has ended, as node --watch may in a restart, ends too', async (t) => {

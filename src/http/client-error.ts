@@ -8,7 +8,7 @@ const codes: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'HEADERS_TOO_LARGE',
 }
 
-/** Answers what Node could not read as a request, in the shape of every other error. */
+/** Answers bytes that Node could not parse as a request, in the usual error shape. */
 export function answerClientError(fault: NodeJS.ErrnoException, socket: Socket): void {
   if (fault.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()

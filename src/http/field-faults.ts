@@ -1,7 +1,7 @@
 import type { FieldFault } from '../../schemas/common.js'
 
-/** What is read here of a JSON Schema. */
-interface Wanted {
+/** The parts of a JSON Schema that messages are made from. */
+interface FieldSchema {
   type?: string | readonly string[]
   description?: string
   minLength?: number
@@ -17,24 +17,24 @@ interface Wanted {
   properties?: object
 }
 
-/** A fault as Ajv tells it with `verbose`. */
+/** A fault as Ajv reports it with `verbose`. */
 export interface SchemaFault {
   keyword: string
   /** A JSON pointer to the value. */
   instancePath: string
   params: Record<string, unknown>
   message?: string
-  parentSchema?: Wanted
+  parentSchema?: FieldSchema
 }
 
-/** More faults than this are not told. */
-const maxTold = 20
-/** A client's own field name may be as long as the request. */
+/** A response lists at most this many faults. */
+const maxFaults = 20
+/** Cuts a client's field names, which may be as long as the request. */
 const maxNameLength = 100
 
 /**
- * Every fault of a value, each with its field and what is wanted there.
- * @param part what the value itself is called, such as `body`.
+ * Explains every fault of a value: the field, and what it must be.
+ * @param part the name of the whole value, such as `body`.
  */
 export function fieldFaults(faults: readonly SchemaFault[], part: string): FieldFault[] {
   const told = new Map<string, FieldFault>()
@@ -42,12 +42,12 @@ export function fieldFaults(faults: readonly SchemaFault[], part: string): Field
     const { field, message } = explain(fault)
     const named = { field: field === '' ? part : field.slice(0, maxNameLength), message }
     told.set(JSON.stringify(named), named)
-    if (told.size === maxTold) break
+    if (told.size === maxFaults) break
   }
   return [...told.values()]
 }
 
-/** Leaves out what only repeats another fault: the count of fields, and a union's other branches. */
+/** Drops faults that repeat another: a count of fields, and the other branches of a union. */
 function withoutNoise(faults: readonly SchemaFault[]): SchemaFault[] {
   const unions = new Set<string>()
   const named = new Set<string>()
@@ -89,16 +89,16 @@ function explain({ keyword, instancePath, params, message, parentSchema = {} }: 
     default:
       return {
         field: at(),
-        message: wanted(keyword, params, parentSchema) ?? message ?? 'is wrong',
+        message: requirement(keyword, params, parentSchema) ?? message ?? 'is wrong',
       }
   }
 }
 
-/** What a value must be; undefined where Ajv's own words are as good. */
-function wanted(
+/** What a value must be; undefined where Ajv's own message is good enough. */
+function requirement(
   keyword: string,
   params: Record<string, unknown>,
-  schema: Wanted,
+  schema: FieldSchema,
 ): string | undefined {
   switch (keyword) {
     case 'type':
@@ -124,7 +124,7 @@ function wanted(
   }
 }
 
-function kind(type: string, schema: Wanted): string {
+function kind(type: string, schema: FieldSchema): string {
   switch (type) {
     case 'integer':
       return `a whole number${bounds(schema)}`
@@ -145,7 +145,7 @@ function kind(type: string, schema: Wanted): string {
   }
 }
 
-function bounds({ minimum, maximum }: Wanted): string {
+function bounds({ minimum, maximum }: FieldSchema): string {
   if (minimum === undefined && maximum === undefined) return ''
   const both = minimum !== undefined && maximum !== undefined
   return `${both ? ' from' : ' of'} ${range(minimum, maximum)}`
@@ -158,11 +158,11 @@ function range(min: number | undefined, max: number | undefined): string {
   return max === undefined ? '' : `at most ${max}`
 }
 
-/** A pattern in words: its schema's description, up to the first semicolon. */
+/** Describes a pattern by its schema's description, up to the first semicolon. */
 function described(description: string | undefined): string {
   const [first = ''] = (description ?? '').split(';')
   const form = first.replace(/\.$/, '')
-  if (form === '') return 'does not have the form that is wanted'
+  if (form === '') return 'does not have the required form'
   return `must be ${form[0]?.toLowerCase()}${form.slice(1)}`
 }
 

@@ -2,13 +2,13 @@ import jsonc from 'jsonc-parser'
 import { AppError } from '../errors.js'
 
 const maxDepth = 32
-/** No request needs nearly as many; each could be a fault that validation tells. */
+/** Far more than any request needs; bounds the work of validation, which may report every value. */
 const maxValues = 10_000
 
 const decoder = new TextDecoder('utf-8', { fatal: true })
 
 /**
- * JSON from a request's bytes, as `assertPlainJson` lets it pass.
+ * Parses a request's bytes and checks the value with `assertPlainJson`.
  * @throws AppError BAD_TEXT, BAD_JSON, TOO_DEEP, VALIDATION_FAILED.
  */
 export function parseJson(bytes: Uint8Array): unknown {
@@ -29,12 +29,12 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
-    // The parser's own message quotes the body, which may hold a password.
+    // JSON.parse quotes the body in its message, and the body may hold a password.
     throw new AppError('BAD_JSON', { message: `The body is not JSON${whereBroken(text)}.` })
   }
 }
 
-/** The place of the first thing that is no JSON, in words. */
+/** Describes the position of the first syntax error. */
 function whereBroken(text: string): string {
   let position: number | undefined
   const stop = new Error('found')
@@ -50,7 +50,7 @@ function whereBroken(text: string): string {
       { disallowComments: true },
     )
   } catch (error) {
-    // The visitor recurses, and so overflows the stack on brackets that are nested too deeply.
+    // The visitor recurses, so deeply nested brackets overflow the stack.
     if (error !== stop && !(error instanceof RangeError)) throw error
   }
   if (position === undefined) return ''
@@ -62,9 +62,9 @@ function whereBroken(text: string): string {
 }
 
 /**
- * Refuses what could be stored but not given back (NUL, lone surrogates), what would overflow a
- * stack, and keys that reach an object's prototype. Does not recurse itself.
- * @param value as a JSON parser made it.
+ * Refuses text that could be stored but not read back (NUL, lone surrogates), nesting that would
+ * overflow a stack, and keys that reach an object's prototype. It does not recurse.
+ * @param value a parsed JSON value.
  * @throws AppError BAD_TEXT, TOO_DEEP, VALIDATION_FAILED.
  */
 export function assertPlainJson(value: unknown): void {
@@ -90,7 +90,7 @@ function collect(item: object, into: unknown[]): void {
     for (const element of item) into.push(element)
     return
   }
-  // A socket's payload may hold binary data, which no schema here wants.
+  // A socket's payload may hold binary data; no schema accepts any.
   if (ArrayBuffer.isView(item) || item instanceof ArrayBuffer) refuse('binary data')
   for (const [key, value] of Object.entries(item)) {
     assertText(key)

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream'
 
 declare module 'node:http' {
   interface ServerOptions {
-    /** Since Node 24.9: whether a request that asks for an upgrade emits `upgrade` or `request`. */
+    /** Since Node 24.9: whether a request with `Upgrade` emits `upgrade` (true) or `request`. */
     shouldUpgradeCallback?: (request: IncomingMessage) => boolean
   }
 }
@@ -11,18 +11,17 @@ declare module 'node:http' {
 /** Socket.io's path. */
 export const socketPath = '/socket.io/'
 
-/** Whether a request's wish to upgrade is heard: a WebSocket of Socket.io's. */
+/** Whether to accept an upgrade: only Socket.io's WebSocket. */
 export const isWebSocketUpgrade = ({ url, headers }: IncomingMessage): boolean =>
   headers.upgrade?.toLowerCase() === 'websocket' && url?.startsWith(socketPath) === true
 
 /**
- * Answers every other request that asks for an upgrade (Java's HttpClient offers HTTP/2 so, by
- * `Upgrade: h2c`) as if it had not: its head goes back to the connection without the wish, in front
- * of what follows it, and the connection is served from the start.
- * @param server whose listeners for `upgrade` are all there.
+ * Serves every other request that asks for an upgrade as a plain request; Java's HttpClient sends
+ * `Upgrade: h2c`. Puts the head back without `Upgrade` and emits `connection` again.
+ * @param server with all its `upgrade` listeners attached.
  */
 export function ignoreOtherUpgrades(server: Server): void {
-  // Engine.io's would refuse them on its path.
+  // engine.io's listener would refuse them on its path.
   const listeners = server.listeners('upgrade')
   server.removeAllListeners('upgrade')
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
@@ -35,7 +34,7 @@ export function ignoreOtherUpgrades(server: Server): void {
   })
 }
 
-/** Headers that speak of the upgrade alone. */
+/** Headers that only describe the upgrade. */
 const upgradeHeaders: ReadonlySet<string> = new Set(['upgrade', 'http2-settings'])
 
 function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: IncomingMessage): Buffer {
@@ -47,8 +46,8 @@ function headWithoutUpgrade({ method, url, httpVersion, rawHeaders }: IncomingMe
       lines.push(`${name}: ${value}`)
       continue
     }
-    const wishes = value.split(',').map((wish) => wish.trim())
-    const others = wishes.filter((wish) => !upgradeHeaders.has(wish.toLowerCase()))
+    const options = value.split(',').map((option) => option.trim())
+    const others = options.filter((option) => !upgradeHeaders.has(option.toLowerCase()))
     if (others.length > 0) lines.push(`${name}: ${others.join(', ')}`)
   }
   // Node reads headers as Latin-1.

@@ -30,7 +30,9 @@ async function sendPart(t: { teardown(end: () => void): void }, url: string, byt
 /** Asks the process to end, and resolves when it has begun to. */
 async function terminate(server: ServerProcess) {
   const ended = server.end('SIGTERM')
-  await eventually('it goes down', () => server.lines.some((line) => line.includes('going down')))
+  await eventually('it goes down', () =>
+    server.lines.some((line) => line.includes('shutting down')),
+  )
   return { ended }
 }
 

@@ -299,7 +299,7 @@ async function terminates(t: Test) {
   await standIn.chatCall()
   proxy.fail('silent')
   t.equal(await server.end('SIGTERM'), 1)
-  const line = server.lines.find((logged) => logged.includes('still going down')) ?? ''
+  const line = server.lines.find((logged) => logged.includes('still shutting down')) ?? ''
   t.match(JSON.parse(line), {
     replies: { running: 1 },
     resources: { TCPSocketWrap: Number },
