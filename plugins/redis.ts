@@ -1,16 +1,11 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import fastifyRedis from '@fastify/redis'
-import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Cluster, Redis, type RedisOptions } from 'ioredis'
 import { Counter } from 'prom-client'
-import { within } from '../src/cache/breaker.js'
 import { type Cache, countedCache, type ReadCounts } from '../src/cache/cache.js'
 import { createMemoryCache } from '../src/cache/memory.js'
-import { oneNode } from '../src/cache/one-node.js'
 import { OpenCounts } from '../src/cache/open-counts.js'
-import { createRedisCache, type RedisClient } from '../src/cache/redis.js'
-import { refuseOldRedis } from '../src/cache/redis-version.js'
+import { createRedisCache } from '../src/cache/redis.js'
+import { connectRedis, openSubscriber, refuseOldRedis } from '../src/cache/redis-connection.js'
 import { createSlots, type Slots } from '../src/cache/slots.js'
 import { createStreamLog, type StreamLog } from '../src/cache/stream-log.js'
 import { redisUrls } from '../src/config.js'
@@ -19,7 +14,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
-    /** Servers share this through Redis: the text of running replies, and the places at Ollama. */
+    /** What servers share through Redis: the text of running replies, and the slots at Ollama. */
     shared: { streamLog: StreamLog; slots: Slots } | undefined
     /** How much users have open at all servers. */
     openCounts: OpenCounts
@@ -27,34 +22,12 @@ declare module 'fastify' {
 }
 
 const refusalLogMs = 60_000
-const pingTimeoutMs = 250
 
-const retryStrategy = (attempt: number) => Math.min(attempt * 100, 1000)
-
-/** For each connection. */
-const nodeOptions: RedisOptions = {
-  connectTimeout: 2000,
-  // The last resort: what waits for a command has a shorter limit of its own.
-  commandTimeout: 2000,
-  // A connection on which nothing comes back is given up, and made anew.
-  socketTimeout: 3000,
-  autoResendUnfulfilledCommands: false,
-  maxRetriesPerRequest: 0,
-}
-
-/** A connection for subscriptions: nobody waits for it, and what is lost is opened anew. */
-const subscriberOptions: RedisOptions = {
-  ...nodeOptions,
-  lazyConnect: false,
-  autoResubscribe: false,
-  retryStrategy: () => null,
-}
-
-/** The cache: Redis, or a cluster of them, when REDIS_URL is set, else the process's own memory. */
+/** The cache: Redis or a cluster when REDIS_URL is set, else this process's memory. */
 export default fp(
   async (fastify) => {
     const { config, log } = fastify
-    const redis = config.REDIS_URL ? await connectRedis(config.REDIS_URL) : undefined
+    const redis = config.REDIS_URL ? await openRedis(redisUrls(config.REDIS_URL)) : undefined
     const counts: ReadCounts = new Map()
     const reads: Counter = new Counter({
       name: 'cache_reads_total',
@@ -80,31 +53,30 @@ export default fp(
       log.info('cache: this process’s memory; set REDIS_URL to share it between servers by Redis')
     }
 
-    async function connectRedis(url: string) {
-      const address = describe(url)
-      const client = connect(url)
+    async function openRedis(urls: readonly string[]) {
+      const address = urls.map(withoutCredentials).join(',')
+      const onError = (error: unknown) =>
+        log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed')
       try {
-        await answering(client, config.START_TIMEOUT_MS * 0.8)
-        await refuseOldRedis(client)
+        // The package itself knows no cluster, and closes by QUIT alone, which hangs without Redis.
+        const timeoutMs = config.START_TIMEOUT_MS * 0.8
+        const { client, close } = await connectRedis(urls, { timeoutMs, onError })
+        fastify.addHook('onClose', close)
+        await fastify.register(fastifyRedis, { client })
+        await refuseOldRedis(fastify.redis)
       } catch (error) {
-        client.disconnect()
         throw new Error(
           `REDIS_URL: Redis at ${address} cannot be used: ${reasonOf(error)}. ` +
             'Start it or correct REDIS_URL; unset it to use the process’s own memory.',
         )
       }
-      await fastify.register(fastifyRedis, { client })
       log.info(`cache: Redis at ${address}; unset REDIS_URL to use this process’s memory`)
+      const client = fastify.redis
       const cache = createRedisCache(client, {
-        connectSubscriber: () => {
-          const subscriber = oneNode(client)().duplicate(subscriberOptions)
-          ignoreErrors(subscriber, log)
-          return subscriber
-        },
+        openSubscriber: () => openSubscriber(client, onError),
         onChange: (state, cause) => {
-          if (state === 'away')
-            log.warn({ reason: reasonOf(cause) }, 'Redis is away: going on without')
-          else log.info('Redis is back')
+          if (state === 'back') return log.info('Redis is back')
+          log.warn({ reason: reasonOf(cause) }, 'Redis is away: going on without it')
         },
         onRefused: atMostEvery(refusalLogMs, (cause) => {
           log.warn({ reason: reasonOf(cause) }, 'Redis refused a command')
@@ -112,8 +84,8 @@ export default fp(
         onUnreadable: atMostEvery(refusalLogMs, (cause) => {
           log.warn(
             { reason: reasonOf(cause) },
-            'a message on a channel of this system’s in Redis cannot be read: another program, or ' +
-              'another version of this one, uses the same database',
+            'a message on a channel in Redis cannot be read: another program, or another version ' +
+              'of this one, uses the same database; give each a database of its own',
           )
         }),
       })
@@ -125,84 +97,13 @@ export default fp(
       const shared = { streamLog: createStreamLog(client, cache.run), slots }
       return { cache, shared, openCounts: new OpenCounts({ client, run: cache.run }) }
     }
-
-    function connect(text: string): RedisClient {
-      const urls = redisUrls(text)
-      const client =
-        urls.length > 1
-          ? new Cluster(urls, {
-              enableOfflineQueue: false,
-              clusterRetryStrategy: retryStrategy,
-              // The nodes that it tells of are reached as the first that is named here.
-              redisOptions: { ...nodeOptions, ...credentialsOf(urls[0]) },
-            })
-          : new Redis(text, { ...nodeOptions, enableOfflineQueue: false, retryStrategy })
-      ignoreErrors(client, log)
-      return client
-    }
   },
   { name: 'redis', dependencies: ['observability'] },
 )
 
-/** ioredis prints errors that nobody hears; what matters of them is told by the breaker. */
-function ignoreErrors(client: RedisClient, log: FastifyBaseLogger): void {
-  client.on('error', (error) =>
-    log.debug({ reason: reasonOf(error) }, 'a connection to Redis failed'),
-  )
-}
-
-/** Resolves when Redis answers; a refusal (a wrong password, say) is final, absence is waited out. */
-async function answering(client: RedisClient, timeoutMs: number): Promise<void> {
-  const deadline = Date.now() + timeoutMs
-  let last: unknown
-  client.on('error', remember)
-  try {
-    while (true) {
-      try {
-        await ping(client)
-        // No request is to wait until one of a cluster's nodes is connected.
-        if (client instanceof Cluster) await Promise.all(client.nodes('master').map(ping))
-        return
-      } catch (error) {
-        const cause = last ?? error
-        if (isRefusal(cause) || isRefusal(error) || Date.now() >= deadline) throw cause
-      }
-      await delay(50)
-    }
-  } finally {
-    client.off('error', remember)
-  }
-
-  function remember(error: unknown): void {
-    // A cluster's own error says only that no node would do.
-    last = (error instanceof Error && 'lastNodeError' in error && error.lastNodeError) || error
-  }
-}
-
-const ping = (node: RedisClient) => within(pingTimeoutMs, node.ping())
-
-const isRefusal = (error: unknown) =>
-  error instanceof Error &&
-  error.name === 'ReplyError' &&
-  !/^(LOADING|MASTERDOWN)/.test(error.message)
-
-function credentialsOf(text: string | undefined): RedisOptions {
-  const { protocol, username, password } = new URL(text ?? '')
-  return {
-    ...(username && { username: decodeURIComponent(username) }),
-    ...(password && { password: decodeURIComponent(password) }),
-    ...(protocol === 'rediss:' && { tls: {} }),
-  }
-}
-
-/** The URLs without their credentials. */
-function describe(text: string): string {
-  return redisUrls(text)
-    .map((url) => {
-      const { protocol, host, pathname } = new URL(url)
-      return `${protocol}//${host}${pathname}`
-    })
-    .join(',')
+function withoutCredentials(url: string): string {
+  const { protocol, host, pathname } = new URL(url)
+  return `${protocol}//${host}${pathname}`
 }
 
 function reasonOf(error: unknown): string {

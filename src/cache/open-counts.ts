@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { RedisClient } from './redis.js'
+import type { RedisClient } from './redis-connection.js'
 
 /** All counts are renewed within a third of the lease, a part of them in each tick. */
 const ticksPerLease = 60

@@ -1,13 +1,12 @@
-import type { Cluster, Redis } from 'ioredis'
-import { Breaker, within } from './breaker.js'
+import type { Redis } from 'ioredis'
+import { inTime } from '../within.js'
+import { Breaker } from './breaker.js'
 import type { Cache } from './cache.js'
 import { lostDeletionsChannel, missedNewsChannel } from './keys.js'
 import { createMemoryCache } from './memory.js'
-import { oneNode } from './one-node.js'
+import { oneNode, type RedisClient } from './redis-connection.js'
 import { ReliablePubSub } from './reliable-pub-sub.js'
 import { Subscriptions } from './subscriptions.js'
-
-export type RedisClient = Redis | Cluster
 
 export interface RedisCache extends Cache {
   /** Runs a command of another kind; resolves with undefined when Redis is away or refuses it. */
@@ -15,11 +14,8 @@ export interface RedisCache extends Cache {
 }
 
 interface RedisCacheOptions {
-  /**
-   * Opens a connection for subscriptions alone, one that does not connect again by itself: each that
-   * is lost is opened anew. Throws when nothing is known to connect to.
-   */
-  connectSubscriber: () => Redis
+  /** Opens a connection for subscriptions that does not connect again by itself; may throw. */
+  openSubscriber: () => Redis
   /** Hears once of each change: whether Redis answers. */
   onChange: (state: 'away' | 'back', cause?: unknown) => void
   /** Hears of a command that Redis refused, out of memory, say. */
@@ -54,7 +50,7 @@ async function countInRedis(client: RedisClient, key: string, windowMs: number, 
 /**
  * The cache that servers share. Its faults are invisible: what is read is not there, what is
  * written is forgotten, counters fall back to this process, and news comes late.
- * @param client connected, without an offline queue.
+ * @param client connected, without an offline queue; its opener closes it after the cache.
  */
 export function createRedisCache(client: RedisClient, options: RedisCacheOptions): RedisCache {
   const local = createMemoryCache()
@@ -116,7 +112,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     for (const listener of gapListeners) listener()
   }
   const subscriptions = new Subscriptions({
-    connect: options.connectSubscriber,
+    connect: options.openSubscriber,
     onMessage: (channel, text) => {
       const message = news.hear(text)
       if (message === undefined) return
@@ -137,7 +133,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     run: (operation) => breaker.run(operation),
 
     async ping() {
-      await within(operationTimeoutMs, client.ping())
+      await inTime(client.ping(), operationTimeoutMs)
     },
 
     async close() {
@@ -146,12 +142,6 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       breaker.close()
       subscriptions.close()
       news.close()
-      try {
-        // Lets what was just written leave; a Redis that is away gets no goodbye.
-        await within(operationTimeoutMs, client.quit())
-      } catch {
-        client.disconnect()
-      }
       await local.close()
     },
 

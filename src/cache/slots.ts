@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { slotKeys } from './keys.js'
-import type { RedisClient } from './redis.js'
+import type { RedisClient } from './redis-connection.js'
 
 /** Who asks for a place. */
 interface PlaceRequest {

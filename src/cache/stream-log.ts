@@ -1,6 +1,6 @@
 import type { ChainableCommander } from 'ioredis'
 import { streamLogKey } from './keys.js'
-import type { RedisClient } from './redis.js'
+import type { RedisClient } from './redis-connection.js'
 
 /** Lengths of a reply's text and of its thinking, in UTF-16 units. */
 export interface TextLengths {

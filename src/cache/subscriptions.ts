@@ -2,28 +2,28 @@ import type { Redis } from 'ioredis'
 import { within } from '../within.js'
 
 interface SubscriptionsOptions {
-  /** Opens a connection, which never connects again by itself; throws when there is nothing to connect to. */
+  /** Opens a connection that does not connect again by itself; throws when it knows no Redis. */
   connect: () => Redis
   onMessage: (channel: string, message: string) => void
-  /** Hears that for so many milliseconds, until now, messages may not have been heard. */
+  /** Called when messages of the last `ms` milliseconds may have been missed. */
   onGap: (ms: number) => void
-  /** Hears, about once a second, that no message is heard now. */
+  /** Called about once a second while no connection hears messages. */
   onDeaf: () => void
 }
 
-/** What a subscription may cost a request. */
+/** The longest that a request waits for a subscription, in milliseconds. */
 const patienceMs = 200
 const heartbeatMs = 5000
 const retryMs = { step: 100, max: 1000 }
 
-/** The channels heard over a connection of their own, which is opened anew each time it is lost. */
+/** Subscriptions over a connection of their own. A lost connection is replaced by a new one. */
 export class Subscriptions {
-  /** Channels, with how many listen. */
+  /** The number of listeners by channel. */
   readonly #listeners = new Map<string, number>()
   #connection: Redis | undefined
-  /** Resolves when the connection hears every channel that was wanted when it was ready. */
+  /** Resolves when the connection has subscribed to every channel known when it was ready. */
   #ready: Promise<void> | undefined
-  /** When all channels were last surely heard, by `performance.now()`. */
+  /** When all channels were last known to be heard, by `performance.now()`. */
   #heardAt = 0
   #attempt = 0
   #retry: NodeJS.Timeout | undefined
@@ -32,7 +32,7 @@ export class Subscriptions {
 
   constructor(private readonly options: SubscriptionsOptions) {}
 
-  /** Its first listener waits until it is heard; not for long, since a gap is told when it closes. */
+  /** Waits a moment for the channel's subscription; if it comes later, `onGap` is called then. */
   async add(channel: string): Promise<void> {
     const listeners = this.#listeners.get(channel) ?? 0
     this.#listeners.set(channel, listeners + 1)
@@ -66,7 +66,7 @@ export class Subscriptions {
 
   #begin(): void {
     this.#heardAt = performance.now()
-    // Nothing else would notice a connection that died in silence.
+    // Only a ping notices a connection that died without a word.
     this.#heartbeat = setInterval(() => void this.#beat(), heartbeatMs).unref()
     this.#open()
   }
@@ -115,7 +115,7 @@ export class Subscriptions {
     this.#attempt = 0
   }
 
-  /** A channel that is heard only after its caller has gone on was not heard in between. */
+  /** Reports a gap when the channel's subscription came after its caller had gone on. */
   async #subscribeLate(connection: Redis, channel: string): Promise<void> {
     const since = performance.now()
     const heard = await connection.subscribe(channel).then(() => true, abandon(connection))
@@ -124,7 +124,7 @@ export class Subscriptions {
   }
 }
 
-/** A connection that did not do what it was asked is given up; the next one hears all channels. */
+/** Closes a connection whose command failed; the next one subscribes to all channels. */
 function abandon(connection: Redis) {
   return () => {
     connection.disconnect()

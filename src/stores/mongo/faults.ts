@@ -1,5 +1,6 @@
 import { MongoBulkWriteError, MongoError, MongoServerError } from 'mongodb'
 import { AppError } from '../../errors.js'
+import { inTime, LateError } from '../../within.js'
 
 /** Errors of a server that is stepping down, shutting down, overloaded or cut off. */
 const unavailableCodes = new Set([
@@ -34,39 +35,25 @@ function translated(error: unknown): unknown {
   if (error instanceof MongoServerError && error.code === outOfDiskSpace) {
     return new AppError('STORAGE_FULL', { cause: error })
   }
-  return isUnavailable(error) ? new AppError('STORE_UNAVAILABLE', { cause: error }) : error
+  const isAway = error instanceof LateError || isUnavailable(error)
+  return isAway ? new AppError('STORE_UNAVAILABLE', { cause: error }) : error
 }
 
-/** The same methods with a time limit each, rejecting with the store's errors in place of the driver's. */
+/**
+ * The same methods, rejecting with the store's errors in place of the driver's, and after
+ * `operationTimeoutMs`: no limit of the driver's holds in every state of its connections. What is late
+ * may still be done, so every method can be repeated.
+ */
 export function withStoreErrors<M extends object>(methods: M): M {
   const guarded = Object.entries(methods).map(([name, method]) => [
     name,
     async (...values: unknown[]) => {
       try {
-        return await inTime(method(...values))
+        return await inTime(method(...values), operationTimeoutMs)
       } catch (error) {
         throw translated(error)
       }
     },
   ])
   return Object.fromEntries(guarded)
-}
-
-/**
- * Rejects after `operationTimeoutMs`: no limit of the driver's holds in every state of its
- * connections. The operation may still be done later, so every method can be repeated.
- */
-async function inTime<T>(operation: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => {
-      const cause = new Error(`MongoDB did not answer within ${operationTimeoutMs} ms`)
-      reject(new AppError('STORE_UNAVAILABLE', { cause }))
-    }, operationTimeoutMs)
-  })
-  try {
-    return await Promise.race([operation, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
