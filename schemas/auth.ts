@@ -59,13 +59,13 @@ export const AccountDeletionInput = Model(
     password: Type.String({
       minLength: 1,
       maxLength: 1024,
-      description: 'The account’s, to see that it is its owner who asks.',
+      description: 'The account’s password, as confirmation.',
     }),
   }),
 )
 export type AccountDeletionInput = Static<typeof AccountDeletionInput>
 
-/** Why a session ended: what its sockets, streams and waiting requests are told. */
+/** Why a session ended, as its sockets, streams and waiting requests are told. */
 export type SessionEnd = 'LOGGED_OUT' | 'TOKEN_REUSED' | 'ACCOUNT_DELETED'
 
 export const User = Model(
@@ -81,8 +81,8 @@ export type User = Static<typeof User>
 
 const tokenPair = {
   token: Type.String({ description: 'The access token: `Authorization: Bearer <token>`.' }),
-  refreshToken: Type.String({ description: 'Good for one refresh; that answer holds the next.' }),
-  expiresIn: Type.Integer({ description: 'How long the access token is still good, in seconds.' }),
+  refreshToken: Type.String({ description: 'Valid for one refresh, which returns the next.' }),
+  expiresIn: Type.Integer({ description: 'How long the access token is valid, in seconds.' }),
 }
 
 export const TokenPair = Model('TokenPair', Type.Object(tokenPair))

@@ -15,7 +15,7 @@ const chatInput = {
 export const ChatInput = Model('ChatInput', Closed(chatInput))
 export type ChatInput = Static<typeof ChatInput>
 
-/** Of a field that is null, so that it is reset. */
+/** A field that null resets. */
 const orNull = <S extends TSchema>(schema: S) =>
   Type.Unsafe<Static<S> | null>({ ...schema, type: ['string', 'null'] })
 

@@ -47,7 +47,7 @@ export const Authenticate = Model(
 )
 export type Authenticate = Static<typeof Authenticate>
 
-/** A reply as who joins its chat gets it: its text from `offset` on, its thinking whole. */
+/** A reply in the answer to `join-chat`: its text from `offset` on, and all of its thinking. */
 export const ActiveReply = Model(
   'ActiveReply',
   Type.Object({
@@ -73,8 +73,8 @@ export interface ServerEvents {
   'chat-created': ChatEvent
   'chat-updated': ChatEvent
   'chat-deleted': { chatId: string }
-  /** To the socket: its token is about to expire. */
+  /** Sent to one socket, whose token is about to expire. */
   'token-expiring': { expiresAt: string }
-  /** To the socket, before it is disconnected for good. */
+  /** Sent to one socket, before the server disconnects it for good. */
   'session-ended': { code: SessionEnd }
 }

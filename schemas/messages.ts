@@ -8,12 +8,12 @@ export const ModelName = Type.String({
   description: 'A model that Ollama lists; compared as Ollama does, without regard to case.',
 })
 
-/** Ollama's own options by their own names, each with its bounds, and `think`. */
+/** Ollama's options under their own names, each with its bounds, and `think`. */
 export const GenerationOptions = Model(
   'GenerationOptions',
   Closed(
     {
-      // The largest are the operator's, whose bounds are told by name.
+      // Settings hold the upper bounds of these two.
       num_ctx: Type.Optional(
         Type.Integer({ minimum: 256, description: 'At most the server’s MAX_NUM_CTX.' }),
       ),
@@ -33,10 +33,10 @@ export const GenerationOptions = Model(
       presence_penalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10 })),
       frequency_penalty: Type.Optional(Type.Number({ minimum: -10, maximum: 10 })),
       think: Type.Optional(
-        Type.Boolean({ description: 'Whether a model that can think does; unset: it does.' }),
+        Type.Boolean({ description: 'Whether a model that can think does so; true by default.' }),
       ),
     },
-    { description: 'Ollama’s options, by their own names.' },
+    { description: 'Ollama’s options, under their own names.' },
   ),
 )
 export type GenerationOptions = Static<typeof GenerationOptions>
@@ -85,13 +85,13 @@ export const Usage = Model(
       promptTokens: Type.Optional(Type.Integer({ description: 'As the model counted them.' })),
       replyTokens: Type.Optional(Type.Integer()),
       contextLength: Type.Optional(
-        Type.Integer({ description: 'The window that was loaded, in tokens.' }),
+        Type.Integer({ description: 'The context window that was loaded, in tokens.' }),
       ),
       messagesSent: Type.Integer({
-        description: 'Messages that the model was given, with the system’s.',
+        description: 'Messages that the model got, including the system prompt.',
       }),
       messagesDropped: Type.Integer({
-        description: 'Older messages that did not fit, also those that Ollama cut.',
+        description: 'Older messages that did not fit, including those that Ollama cut.',
       }),
       firstTokenMs: Type.Optional(
         Type.Number({ description: 'From the request to the first text or thinking.' }),
@@ -106,11 +106,11 @@ export const Usage = Model(
       tokensPerSecond: Type.Optional(Type.Number()),
       cached: Type.Optional(
         Type.Boolean({
-          description: 'True when an equal deterministic request was answered before.',
+          description: 'True when the reply of an equal deterministic request was reused.',
         }),
       ),
     },
-    { description: 'What the reply took.' },
+    { description: 'What the reply cost.' },
   ),
 )
 export type Usage = Static<typeof Usage>
@@ -127,7 +127,7 @@ export type MessageFault = Static<typeof MessageFault>
 const messageFields = {
   id: Id,
   chatId: Id,
-  seq: Type.Integer({ description: 'The place in its chat, from 1.' }),
+  seq: Type.Integer({ description: 'The position in its chat, from 1.' }),
   role: MessageRole,
   content: Type.String(),
   thinking: Type.Optional(Type.String()),
@@ -157,29 +157,29 @@ export const Turn = Model(
 )
 export type Turn = Static<typeof Turn>
 
-/** The server's `message-start`: a reply's record as it is queued or begins. */
+/** The payload of `message-start`: a reply's record when it is queued or begins. */
 export const MessageStart = Model(
   'MessageStart',
   Type.Object({
     ...messageFields,
     epoch: Type.Integer(),
-    position: Type.Optional(Type.Integer({ description: 'The place in the queue; 1 is next.' })),
+    position: Type.Optional(Type.Integer({ description: 'The position in the queue; 1 is next.' })),
     estimatedStart: Type.Optional(Timestamp),
   }),
 )
 export type MessageStart = Static<typeof MessageStart>
 
-/** The server's `message-chunk`: text at its place in the reply. */
+/** The payload of `message-chunk`: text and its position in the reply. */
 export const MessageChunk = Model(
   'MessageChunk',
   Type.Object({
     chatId: Id,
     messageId: Id,
-    epoch: Type.Integer({ description: 'Which run of the reply; from 1.' }),
-    offset: Type.Integer({ description: 'Where the delta begins, in UTF-16 units.' }),
+    epoch: Type.Integer({ description: 'The run of the reply, from 1.' }),
+    offset: Type.Integer({ description: 'Where `delta` begins, in UTF-16 units.' }),
     delta: Type.String(),
     thinking: Type.Optional(
-      Type.Literal(true, { description: 'The text is thinking, with offsets of its own.' }),
+      Type.Literal(true, { description: '`delta` is thinking, which has offsets of its own.' }),
     ),
   }),
 )

@@ -11,7 +11,7 @@ const ModelDetails = Model(
       parameter_size: Type.Optional(Type.String()),
       quantization_level: Type.Optional(Type.String()),
     },
-    { description: 'As Ollama tells them.' },
+    { description: 'As Ollama reports them.' },
   ),
 )
 

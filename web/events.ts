@@ -4,7 +4,7 @@ import { createParser } from 'eventsource-parser'
 export interface StreamEvent {
   event: string
   data: string
-  /** The last id that the stream gave; empty before the first. */
+  /** The stream's last id so far; empty before the first. */
   id: string
 }
 

@@ -3,7 +3,7 @@ import { backoffMs, pause } from './backoff.js'
 import { type Bytes, readEvents } from './events.js'
 import type { ReplyText } from './reply-text.js'
 
-/** What is used of `fetch`. */
+/** The part of `fetch` that is used. */
 export type FetchLike = (
   url: string,
   init: { headers: Record<string, string>; signal: AbortSignal },
@@ -13,11 +13,11 @@ export type FetchLike = (
   body: Bytes | null
 }>
 
-/** The server will not serve this stream: the token is bad, the session ended, or there is no such reply. */
+/** The server refuses this stream: the token is bad, the session ended, or there is no such reply. */
 export class StreamRefused extends Error {
   override readonly name = 'StreamRefused'
   readonly status: number
-  /** Why the server ended a stream that it had begun. */
+  /** Why the server ended a stream after it began. */
   readonly code: string | undefined
 
   constructor(status: number, code?: string) {
@@ -28,18 +28,18 @@ export class StreamRefused extends Error {
 }
 
 const maxFailures = 8
-/** The server sends a heartbeat more often than this while nothing else happens. */
+/** Longer than the pause between the server's heartbeats. */
 const silenceMs = 60_000
 const longestRetryAfterMs = 60_000
 
-/** `Retry-After`, in seconds or as a date, in milliseconds; bounded. */
+/** Converts `Retry-After`, seconds or a date, to milliseconds, with an upper bound. */
 function retryAfterMs(value: string | null): number {
   if (value === null) return 0
   const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
   return Math.min(Math.max(ms || 0, 0), longestRetryAfterMs)
 }
 
-/** Calls `silent` once nothing was heard for a while. */
+/** Calls `silent` after `silenceMs` without `heard()`. */
 function watch(silent: () => void) {
   let timer = setTimeout(silent, silenceMs)
   return {
@@ -54,10 +54,10 @@ function watch(silent: () => void) {
 /**
  * Follows one reply over server-sent events until its final record, reconnecting from where it is.
  * @param url the reply's `…/messages/:messageId/stream`.
- * @param token the access token, or what gives one that is good now: it is asked at each try.
+ * @param token the access token, or a function that returns a valid one, called at each try.
  * @param onChange called after each event that changed the reply.
- * @throws StreamRefused on an answer that a retry would not change; the signal's reason; the last
- *   failure after nine tries in a row that brought nothing new.
+ * @throws StreamRefused when a retry cannot help; the signal's reason; the last failure after nine
+ *   tries in a row without new text.
  */
 export async function followReply(
   fetchLike: FetchLike,
@@ -68,23 +68,26 @@ export async function followReply(
   onChange: (reply: ReplyText) => void = () => {},
 ): Promise<Message> {
   let failures = 0
-  /** The token that the last try was refused with. */
+  /** The token of the last try that was refused. */
   let refused: string | undefined
   for (;;) {
     signal.throwIfAborted()
     let waitMs = 0
     let failure: unknown
     const attempt = new AbortController()
+    // Not AbortSignal.any: in Node 20 it can throw when a source signal was collected.
+    const abort = () => attempt.abort(signal.reason)
+    signal.addEventListener('abort', abort)
     const watched = watch(() => attempt.abort(new Error('The stream fell silent.')))
     try {
       const bearer = typeof token === 'string' ? token : await token()
       const response = await fetchLike(url, {
         headers: resumeHeaders(bearer, reply),
-        signal: AbortSignal.any([signal, attempt.signal]),
+        signal: attempt.signal,
       })
       const { status, body } = response
       if (status !== 200 || !body) {
-        // A token may have expired on its way; another one is worth a try.
+        // The token may have expired in transit, so try once with another one.
         const mayRenew = status === 401 && typeof token !== 'string' && bearer !== refused
         const isFinal = status < 500 && status !== 408 && status !== 429
         if (isFinal && !mayRenew) throw new StreamRefused(status)
@@ -108,6 +111,7 @@ export async function followReply(
       failure = error
     } finally {
       watched.end()
+      signal.removeEventListener('abort', abort)
       attempt.abort()
     }
     if (failures === maxFailures) throw failure
@@ -125,13 +129,13 @@ function resumeHeaders(token: string, reply: ReplyText): Record<string, string> 
   }
 }
 
-/** The server's last word on a stream, such as that the session has ended. */
+/** Handles the event `error`, which ends a stream, for example because the session ended. */
 function throwUnlessRetryable(data: string): void {
   const { code, retryable } = JSON.parse(data) as { code: string; retryable: boolean }
   if (!retryable) throw new StreamRefused(401, code)
 }
 
-/** @returns false when the stream must be asked for again. */
+/** @returns false when the stream must be requested again. */
 function take(reply: ReplyText, event: string, data: string): boolean {
   if (event === 'message-chunk') {
     return reply.chunk(JSON.parse(data) as MessageChunk) !== 'gap' && reply.settle()
@@ -140,7 +144,7 @@ function take(reply: ReplyText, event: string, data: string): boolean {
     reply.start(JSON.parse(data) as MessageStart)
   } else if (event === 'message') {
     const message = JSON.parse(data) as Message
-    // Who sends a message and hears the reply on one stream gets the user's record first.
+    // A stream that answers a POST begins with the record of the user's message.
     if (message.id === reply.messageId) reply.message(message)
   }
   return true

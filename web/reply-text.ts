@@ -1,10 +1,10 @@
 import type { ActiveReply } from '../schemas/events.js'
 import type { Message, MessageChunk, MessageStart, MessageStatus } from '../schemas/messages.js'
 
-/** What `ReplyText.chunk` did with a frame; after `gap` rejoin with `position()`. */
+/** What `ReplyText.chunk` did with a frame; after `gap`, rejoin from `rejoinPoint()`. */
 export type ChunkOutcome = 'appended' | 'dropped' | 'gap'
 
-/** One run of characters with offsets of its own: a reply's text, or its thinking. */
+/** Text with its own offsets: a reply's content, or its thinking. */
 interface Track {
   epoch: number
   text: string
@@ -24,23 +24,23 @@ function place(track: Track, frame: MessageChunk): ChunkOutcome {
 }
 
 /**
- * The text of one reply, put together by the stream's rules: a pure state machine, which any
- * transport feeds and which needs no clock and no network.
+ * Assembles the text of one reply by the stream's rules. A pure state machine, without clock and
+ * network, that works with any transport.
  *
  * Offsets are UTF-16 lengths, so frames may be merged, cut, repeated or lost. A frame that ends
- * within the text is dropped, one that begins behind its end is a gap, and one of a newer epoch
- * (another server took the reply over) first cuts the text where it begins.
+ * within the text is dropped, one that begins after its end is a gap, and one of a newer epoch
+ * (another server took the reply over) first cuts the text at its offset.
  */
 export class ReplyText {
   readonly messageId: string
   status: MessageStatus = 'queued'
-  /** The place in the queue, while it waits; 1 is next. */
+  /** The position in the queue while it waits; 1 is next. */
   position: number | undefined
-  /** The final record, once it is there. */
+  /** The final record, once received. */
   record: Message | undefined
   readonly #content: Track = { epoch: 0, text: '' }
   readonly #thinking: Track = { epoch: 0, text: '' }
-  /** The newest epoch known to be here from its beginning; 0 before the first. */
+  /** The newest epoch whose frames are all here; 0 before the first. */
   #sureEpoch = 0
 
   constructor(messageId: string) {
@@ -55,7 +55,7 @@ export class ReplyText {
     return this.#thinking.text
   }
 
-  /** The newest epoch heard of; 0 before the first. */
+  /** The newest epoch seen; 0 before the first. */
   get epoch(): number {
     return Math.max(this.#content.epoch, this.#thinking.epoch)
   }
@@ -65,8 +65,8 @@ export class ReplyText {
   }
 
   /**
-   * True after a frame of a newer epoch: the frames between that epoch's beginning and this one may
-   * have been lost, and what they replaced may still stand here. A rejoin settles it.
+   * True after a frame of a newer epoch: earlier frames of that epoch may be lost, and the text that
+   * they replaced may still be here. A rejoin settles it.
    */
   get unsure(): boolean {
     return this.epoch > this.#sureEpoch
@@ -93,15 +93,15 @@ export class ReplyText {
     if (outcome === 'appended') {
       this.status = 'streaming'
       this.position = undefined
-      // The first frame of all begins at 0: nothing was there that it could have replaced.
+      // Before the first frame there is no text that a lost frame could have replaced.
       if (this.#sureEpoch === 0) this.#sureEpoch = frame.epoch
     }
     return outcome
   }
 
   /**
-   * The server's answer to a join: cuts the text where the answer begins and appends it.
-   * @returns false when it does not fit what is here: rejoin once more, from `rejoinPoint()`.
+   * Applies the answer to a join: cuts the text at its offset and appends its text.
+   * @returns false when it does not fit the text: rejoin from `rejoinPoint()`.
    */
   joined(answer: ActiveReply): boolean {
     if (this.ended) return true
@@ -118,9 +118,9 @@ export class ReplyText {
   }
 
   /**
-   * To be called after a frame that came over a transport which loses nothing once it was asked for
-   * (SSE): a newer epoch was then seen from its beginning.
-   * @returns false when epochs were skipped: rejoin, from `rejoinPoint()`.
+   * Call it after each frame of a transport that loses none once it is connected (SSE): a newer epoch
+   * was then seen from its beginning.
+   * @returns false when epochs were skipped: rejoin from `rejoinPoint()`.
    */
   settle(): boolean {
     if (!this.unsure) return true
@@ -132,7 +132,7 @@ export class ReplyText {
     return false
   }
 
-  /** The reply's final record: its content is the truth. */
+  /** Applies the final record, whose content replaces the text. */
   message(message: Message): void {
     this.record = message
     this.status = message.status
@@ -141,14 +141,14 @@ export class ReplyText {
     this.#thinking.text = message.thinking ?? ''
   }
 
-  /** The epoch that the text is of: behind the newest while only that one's thinking was heard. */
+  /** The epoch of the text; older than the newest while only thinking of the newest was received. */
   #textEpoch(): number {
     return Math.min(this.#sureEpoch, this.#content.epoch)
   }
 
   /**
-   * The server knows only where the current epoch began. When one between was missed altogether,
-   * what that one replaced may stand before `offset`.
+   * The server knows only where the current epoch began. If a whole epoch was missed, text that it
+   * replaced may stand before `offset`.
    */
   #follows(epoch: number, offset: number): boolean {
     return offset === 0 || epoch <= this.#textEpoch() + 1

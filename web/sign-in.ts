@@ -1,7 +1,7 @@
 import type { SessionEnd } from '../schemas/auth.js'
 import { backoffMs, pause } from './backoff.js'
 
-/** What is used of a socket of socket.io-client. */
+/** The part of socket.io-client's socket that is used. */
 export interface SignedSocket {
   auth: unknown
   connect(): unknown
@@ -11,9 +11,9 @@ export interface SignedSocket {
 }
 
 export interface SignInHooks {
-  /** An access token that is good now; called again whenever one is about to expire or has. */
+  /** Returns a valid access token; called again when one has expired or is about to. */
   token: () => Promise<string>
-  /** The socket will not come back: why, such as `LOGGED_OUT`. */
+  /** The socket is closed for good, with the reason, such as `LOGGED_OUT`. */
   onEnd: (code: string) => void
 }
 
@@ -25,16 +25,16 @@ const ackMs = 5000
 const maxFailures = 8
 
 /**
- * Keeps a socket signed in for as long as its session lasts: gives it a token whenever it connects,
- * a newer one when the server tells that it expires, and connects again where a stock client gives up.
- * @returns the way to stop.
+ * Keeps a socket signed in while its session lasts: gives it a token when it connects and when the
+ * token is about to expire, and reconnects where socket.io-client gives up.
+ * @returns a function that stops it.
  */
 export function keepSignedIn(socket: SignedSocket, hooks: SignInHooks): () => void {
   const stopped = new AbortController()
   let failures = 0
 
   socket.auth = (give: (auth: object) => void) => {
-    // Without a token the server closes the connection after a while, and the next one asks again.
+    // Without a token the server closes the connection, and the next one asks for a token again.
     hooks.token().then((token) => give({ token }), ignore)
   }
 
@@ -43,12 +43,12 @@ export function keepSignedIn(socket: SignedSocket, hooks: SignInHooks): () => vo
       const token = await hooks.token()
       await socket.timeout(ackMs).emitWithAck('authenticate', { token })
     } catch {
-      // The server closes the transport then; the socket connects again and is asked for a token.
+      // The server then closes the transport; the socket reconnects and asks for a token.
     }
   }
 
   async function retry({ data }: ConnectError): Promise<void> {
-    // A network's failure: the socket tries again by itself.
+    // A network failure: socket.io-client retries.
     if (!data) return
     const mayRetry = data.retryable || data.code === 'TOKEN_EXPIRED'
     if (!mayRetry || failures === maxFailures) return end(data.code)

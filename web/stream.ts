@@ -4,7 +4,7 @@ import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js
 import { backoffMs, pause } from './backoff.js'
 import { ReplyText } from './reply-text.js'
 
-/** What is used of a socket of socket.io-client. */
+/** The part of socket.io-client's socket that is used. */
 export interface ChatSocket {
   readonly connected: boolean
   on(event: string, listener: (payload: unknown) => void): unknown
@@ -12,7 +12,7 @@ export interface ChatSocket {
   timeout(ms: number): { emitWithAck(event: string, payload: object): Promise<unknown> }
 }
 
-/** An error that the server answered a join with, as its `error` says, or why it closed the socket. */
+/** The `error` of a join's answer, or the reason why the server closed the socket. */
 export interface JoinFault {
   code: string
   message: string
@@ -24,14 +24,14 @@ type JoinAnswer = { ok: true; active: ActiveReply[] } | { ok: false; error: Join
 export interface ChatStreamHooks {
   /** A reply's text, thinking or status changed. */
   onChange: (reply: ReplyText) => void
-  /** Nothing more will come: the chat is gone or not this user's, or the server closed the socket. */
+  /** No more will come: there is no such chat, or the server closed the socket. */
   onError?: (error: JoinFault) => void
 }
 
-/** What a join is for: a reply, or, before one is known, the room alone. */
+/** A join for one reply or, before any is known, for the room. */
 interface Join {
   reply?: ReplyText
-  /** The frames that came while a join is under way; undefined when none is. */
+  /** Frames received while the join is pending; undefined when none is pending. */
   held?: MessageChunk[] | undefined
 }
 
@@ -41,8 +41,8 @@ const ackMs = 5000
 const maxHeld = 1000
 
 /**
- * The replies of one chat, kept right over a socket: joins the room, and joins again for each reply
- * whenever the socket reconnects or frames are missing.
+ * Keeps the replies of one chat up to date over a socket: joins the room, and joins again for each
+ * reply when the socket reconnects or frames are missing.
  */
 export class ChatStream {
   readonly chatId: string
@@ -71,12 +71,12 @@ export class ChatStream {
     if (socket.connected) this.#rejoin()
   }
 
-  /** A reply by its id, once it was heard of. */
+  /** A reply by its id, if known. */
   reply(messageId: string): ReplyText | undefined {
     return this.#joins.get(messageId)?.reply
   }
 
-  /** Stops listening; leaving the room is the caller's. */
+  /** Stops listening; the caller leaves the room. */
   close(): void {
     this.#closed.abort()
     for (const [event, listener] of Object.entries(this.#listeners)) {
@@ -84,7 +84,7 @@ export class ChatStream {
     }
   }
 
-  /** After any other reason the socket connects again by itself, or its owner closed it. */
+  /** After any other reason the socket reconnects by itself, or its owner closed it. */
   #onDisconnect(reason: unknown): void {
     if (reason !== 'io server disconnect') return
     const code = this.#sessionEnd ?? 'DISCONNECTED'
@@ -127,12 +127,12 @@ export class ChatStream {
   }
 
   #hold(held: MessageChunk[], frame: MessageChunk): void {
-    // Forgotten frames leave a gap, which leads to another join.
+    // Dropped frames leave a gap, which leads to another join.
     if (held.length === maxHeld) held.length = 0
     held.push(frame)
   }
 
-  /** @returns whether the text is now known to be right. */
+  /** @returns whether the text is known to be right. */
   #add(reply: ReplyText, frame: MessageChunk): boolean {
     const outcome = reply.chunk(frame)
     if (outcome === 'appended') this.#hooks.onChange(reply)
@@ -142,7 +142,7 @@ export class ChatStream {
   #start(join: Join, held: MessageChunk[] = []): void {
     if (join.held) return
     join.held = held
-    // It rejects only with what the caller's own hooks throw, which is theirs to hear of.
+    // It rejects only when a hook of the caller throws.
     void this.#join(join)
   }
 
@@ -172,7 +172,7 @@ export class ChatStream {
     try {
       return (await this.#socket.timeout(ackMs).emitWithAck('join-chat', payload)) as JoinAnswer
     } catch {
-      // No answer in time, or the socket closed: the caller tries again or leaves it to 'connect'.
+      // No answer in time: the caller retries. Socket closed: 'connect' joins again.
       return undefined
     }
   }
@@ -181,7 +181,7 @@ export class ChatStream {
   #take(join: Join, active: readonly ActiveReply[]): boolean {
     for (const answer of active) {
       const { reply, held } = this.#of(answer.messageId)
-      // Another reply that frames came for already is answered by a join of its own.
+      // Another reply that already has frames is left to its own join.
       if (reply !== join.reply && (held || reply.epoch > 0)) continue
       const fits = reply.joined(answer)
       this.#hooks.onChange(reply)

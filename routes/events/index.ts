@@ -8,7 +8,7 @@ import {
 } from '../../schemas/events.js'
 import { AppError } from '../../src/errors.js'
 
-/** What a socket may send: each is validated, run, and acknowledged by plugins/socket.ts. */
+/** The events that a socket may send; plugins/socket.ts validates and acknowledges each. */
 export default async function events(fastify: FastifyInstance) {
   const { socketRooms, chats, generations, chatEvents, socketSessions, replyResponses } = fastify
 
@@ -28,7 +28,7 @@ export default async function events(fastify: FastifyInstance) {
         socketRooms.leave(socket, chatId)
         throw new AppError('CHAT_NOT_FOUND')
       }
-      // In one turn: what is answered and what is heard from now on fit together.
+      // Joins and reads in one turn of the loop, so that no frame is missed or repeated.
       return () => {
         socketRooms.join(socket, chatId)
         return { active: activeReplies() }

@@ -12,7 +12,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post(
     '/chats',
     {
-      // A chat needs nothing said of it.
+      // The body is optional.
       preValidation: async (request) => {
         if (request.body === undefined) request.body = {}
       },
@@ -39,7 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'listChats',
         tags: ['chats'],
         summary: 'List the chats',
-        description: 'One’s own, the one with the newest activity first.',
+        description: 'The user’s own, newest activity first.',
         querystring: Closed({ limit: Limit(20), cursor: Type.Optional(Cursor) }),
         response: { 200: ChatList, ...errors(400, 401, 429, 500, 503) },
       },
@@ -54,7 +54,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'getChat',
         tags: ['chats'],
         summary: 'Read a chat',
-        description: 'With its newest messages, in order; `nextCursor` leads to older ones.',
+        description: 'With its newest messages in order; `nextCursor` leads to older ones.',
         params: ChatParams,
         querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
         response: { 200: ChatWithMessages, ...errors(400, 401, 404, 429, 500, 503) },
@@ -71,7 +71,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'updateChat',
         tags: ['chats'],
         summary: 'Change a chat',
-        description: 'Replaces the fields that are given; what is running is not touched.',
+        description: 'Replaces the given fields; running replies are not affected.',
         params: ChatParams,
         body: ChatPatch,
         response: { 200: Chat, ...errors(400, 401, 404, 413, 415, 429, 500, 502, 503, 504) },
@@ -87,10 +87,10 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'deleteChat',
         tags: ['chats'],
         summary: 'Delete a chat',
-        description: 'Stops what is running in it, then removes it with its messages.',
+        description: 'Stops its running replies, then deletes it with its messages.',
         params: ChatParams,
         response: {
-          204: Type.Null({ description: 'Gone.' }),
+          204: Type.Null({ description: 'Deleted.' }),
           ...errors(400, 401, 404, 429, 500, 503),
         },
       },

@@ -12,13 +12,14 @@ const SendHeaders = Type.Object({
     Type.String({
       minLength: 1,
       maxLength: 255,
-      description: 'The client’s own name for this message: a retry with it sends nothing twice.',
+      description:
+        'The client’s own name for this message: a retry with the same key sends nothing twice.',
     }),
   ),
   prefer: Type.Optional(
     Type.String({
       maxLength: 255,
-      description: '`respond-async`: answer 202 as soon as the message is stored.',
+      description: '`respond-async`: answers 202 as soon as the message is stored.',
     }),
   ),
 })
@@ -27,7 +28,7 @@ const ResumeHeaders = Type.Object({
   'last-event-id': Type.Optional(
     Type.String({
       pattern: '^[0-9a-f]{24}:[1-9][0-9]{0,8}:[0-9]{1,9}$',
-      description: 'The `id` of the last event that was heard.',
+      description: 'The `id` of the last event received.',
     }),
   ),
 })
@@ -35,7 +36,7 @@ const ResumeHeaders = Type.Object({
 const ResumeQuery = Closed({
   epoch: Type.Optional(Type.Integer({ minimum: 1, description: 'The epoch of the last frame.' })),
   offset: Type.Optional(
-    Type.Integer({ minimum: 0, description: 'How much of the text is there, in UTF-16 units.' }),
+    Type.Integer({ minimum: 0, description: 'The length of the text received, in UTF-16 units.' }),
   ),
 })
 
@@ -95,7 +96,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'listMessages',
         tags: ['messages'],
         summary: 'List a chat’s messages',
-        description: 'The newest, in order; `nextCursor` leads to older ones.',
+        description: 'The newest in order; `nextCursor` leads to older ones.',
         params: Closed({ chatId: Id }),
         querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
         response: { 200: MessageList, ...errors(400, 401, 404, 429, 500, 503) },
@@ -112,7 +113,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'getMessage',
         tags: ['messages'],
         summary: 'Read a message',
-        description: 'A reply that still runs has its text so far.',
+        description: 'A running reply has its text so far.',
         params: MessageParams,
         response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
       },
@@ -127,7 +128,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'stopMessage',
         tags: ['messages'],
         summary: 'Stop a reply',
-        description: 'Answers with the reply as it ended; one that had ended before, as it is.',
+        description:
+          'Answers with the stopped reply; one that had already ended is returned as it is.',
         params: MessageParams,
         response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
       },
@@ -142,7 +144,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       schema: {
         operationId: 'streamMessage',
         tags: ['messages'],
-        summary: 'Hear a reply',
+        summary: 'Stream a reply',
         description:
           'Server-sent events from a position on: `message-start` (MessageStart), `message-chunk` ' +
           '(MessageChunk), and in the end `message` (Message). One that has ended gives its rest. When the session ' +
@@ -168,14 +170,14 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
 
 export default routes
 
-/** RFC 7240: preferences are separated by commas, and may bear parameters. */
+/** RFC 7240: preferences are separated by commas and may have parameters. */
 function prefersAsync({ headers }: FastifyRequest): boolean {
   return String(headers.prefer ?? '')
     .split(',')
     .some((preference) => preference.split(';')[0]?.trim().toLowerCase() === 'respond-async')
 }
 
-/** Where the last event left off; undefined when it was another message's. */
+/** The position after the last event; undefined when that was another message's. */
 function positionOf(messageId: string, lastEventId: string | undefined) {
   const [id, epoch, offset] = lastEventId?.split(':') ?? []
   return id === messageId ? { epoch: Number(epoch), offset: Number(offset) } : undefined

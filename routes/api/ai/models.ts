@@ -10,7 +10,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         operationId: 'listModels',
         tags: ['models'],
         summary: 'List the models',
-        description: 'The models that Ollama has, as it was last asked.',
+        description: 'The models that Ollama lists.',
         response: { 200: ModelList, ...errors(400, 401, 429, 500, 502, 503, 504) },
       },
     },

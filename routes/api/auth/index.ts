@@ -51,7 +51,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         body: LoginInput,
         response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
       },
-      // The model cannot say that one of two names is wanted: both faults are told together.
+      // The schema cannot require one of two names, so the handler adds that fault to the others.
       attachValidation: true,
     },
     ({ body, network, validationError }) => {
@@ -129,8 +129,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       schema: {
         operationId: 'getProfile',
         tags: ['auth'],
-        summary: 'Read one’s profile',
-        description: 'The account that the access token speaks for.',
+        summary: 'Read the profile',
+        description: 'The account of the access token.',
         response: { 200: User, ...errors(400, 401, 429, 500, 503) },
       },
     },
@@ -144,13 +144,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       schema: {
         operationId: 'deleteAccount',
         tags: ['auth'],
-        summary: 'Delete one’s account',
+        summary: 'Delete the account',
         description:
           'Stops the replies that run, then removes the account with its sessions, chats and ' +
           'messages. A wrong password counts like one at signing in.',
         body: AccountDeletionInput,
         response: {
-          204: Type.Null({ description: 'Gone.' }),
+          204: Type.Null({ description: 'Deleted.' }),
           ...errors(400, 401, 403, 413, 415, 429, 500, 503),
         },
       },
@@ -162,7 +162,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   )
 }
 
-/** What is wrong with a login, its missing name included. */
+/** Adds a missing name to the faults of a login. */
 function withMissingName(error: Error, body: Partial<LoginInput> | null | undefined): Error {
   const isNamed = body?.email !== undefined || body?.username !== undefined
   if (isNamed || !(error instanceof AppError)) return error
