@@ -27,7 +27,7 @@ if (!existsSync(command)) {
       [['--nope'], /^bench: Unknown option '--nope'/],
       [['--rounds', '4'], /^bench: --rounds wants a whole number from 5 to 99$/],
       [['--rounds', 'many'], /^bench: --rounds wants/],
-      [['--only', 'nothing'], /^bench: --only nothing: there is no such figure; there are cpu-/],
+      [['--only', 'nothing'], /^bench: --only nothing: there is no such figure; there are tokens-/],
       [['--smoke', '--write'], /^bench: --smoke measures nothing/],
       [
         ['--only', 'idle', '--write', '--rounds', '98'],

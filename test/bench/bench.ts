@@ -3,18 +3,27 @@ import type { Emitter } from './emitter.js'
 import type { Load } from './load/process.js'
 import type { Options } from './options.js'
 import type { Processes, Server } from './processes.js'
+import type { Quota } from './quota.js'
 import { remote } from './rpc.js'
 import { copySeed, fill, type Seed } from './seed.js'
 import { cpuSeconds, machineCpuSeconds } from './system.js'
 
-/** `redis` is ours with REDIS_URL. */
-export type SideName = 'ours' | 'redis' | 'usual' | 'pipe' | 'fastify' | 'socketio'
+/** `redis` is ours with REDIS_URL; `shared` and `other` are two servers of ours that are one system. */
+export type SideName =
+  | 'ours'
+  | 'redis'
+  | 'shared'
+  | 'other'
+  | 'usual'
+  | 'pipe'
+  | 'fastify'
+  | 'socketio'
 
 /** Signs the tokens of every side. */
 const secret = 'the-benchmark-signs-with-this-secret-of-its-own'
 
 const product = join(import.meta.dirname, '../../../dist/src/server.js')
-const seededAccounts = 500
+const seededAccounts = 1000
 /** As many as the measured requests need: each user has a limit. */
 const seededReaders = 50
 
@@ -69,6 +78,11 @@ export class Bench {
     return fill(server, folder, this.size(seededAccounts, 20), this.size(seededReaders, 2))
   }
 
+  /** @throws Error when this system lets nobody bound a process. */
+  quota(): Quota {
+    return this.#processes.quota()
+  }
+
   newFolder(): string {
     return join(this.#processes.folder, `data-${++this.#copies}`)
   }
@@ -106,18 +120,28 @@ export class Bench {
   async server(name: SideName): Promise<Server> {
     const known = this.#servers.get(name)
     if (known) return known
+    const isShared = name === 'shared' || name === 'other'
+    const { REDIS_URL = '' } = process.env
     const settings = {
       ...(await this.#common()),
       DATA_DIR: copySeed(await this.seed(), this.newFolder()),
-      ...(name === 'redis' && { REDIS_URL: process.env.REDIS_URL ?? '' }),
+      ...((name === 'redis' || isShared) && { REDIS_URL }),
+      ...(isShared && { MONGODB_URI: this.sharedDatabase() }),
     }
-    const isOurs = name === 'ours' || name === 'redis'
+    const isOurs = name === 'ours' || name === 'redis' || isShared
     const program = join(import.meta.dirname, `sides/${name}.js`)
     const server = isOurs
       ? await this.startOurs(settings)
       : await this.#processes.serve(name, program, settings)
     this.#servers.set(name, server)
     return server
+  }
+
+  /** The database of the two servers that are one system, this benchmark's own. */
+  sharedDatabase(): string {
+    const url = new URL(process.env.MONGODB_URI ?? '')
+    url.pathname = `/bench_${process.pid}`
+    return url.href
   }
 
   /** Ends a side's server, so that the next is a new one. */

@@ -7,7 +7,7 @@ import { type Remote, serve } from './rpc.js'
 
 /*
  * Stands in for Ollama: tokens at a set rate, each as Ollama sends it, a line in an HTTP chunk of
- * its own. A reply's first token and every tenth after it are the time at which they were sent.
+ * its own. A reply's first token and some after it are the time at which they were sent.
  */
 interface Stream {
   socket: Socket
@@ -17,12 +17,12 @@ interface Stream {
   left: number
   sent: number
   word: Buffer
+  stampEvery: number
   /** The word's length. */
   bytes: number
   finish: () => void
 }
 
-const stampEvery = 10
 const streams = new Set<Stream>()
 const counts = { tokens: 0, chars: 0, begun: 0, lateMs: 0 }
 
@@ -48,7 +48,7 @@ function wordOf(bytes: number): Buffer {
 }
 
 function emit(stream: Stream) {
-  if (stream.sent % stampEvery === 0) {
+  if (stream.sent % stream.stampEvery === 0) {
     const stamp = `@${nowUs()} `
     stream.socket.write(chunk(line(stamp)))
     counts.chars += stamp.length
@@ -80,7 +80,7 @@ function tick() {
 
 async function chat(request: IncomingMessage, response: ServerResponse) {
   const { messages } = (await json(request)) as { messages: { content: string }[] }
-  const { rate, tokens, bytes } = readPrompt(messages.at(-1)?.content ?? '')
+  const { rate, tokens, bytes, stampEvery } = readPrompt(messages.at(-1)?.content ?? '')
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   response.flushHeaders()
   const { socket } = response
@@ -92,6 +92,7 @@ async function chat(request: IncomingMessage, response: ServerResponse) {
     period: 1000 / rate,
     left: tokens,
     sent: 0,
+    stampEvery,
     word: wordOf(bytes),
     bytes,
     finish() {

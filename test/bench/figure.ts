@@ -24,8 +24,9 @@ export interface Figure {
   measure(bench: Bench): Promise<Row[]>
 }
 
-interface Goal {
-  of: 'ratio' | 'ours'
+export interface Goal {
+  /** `more`: what ours has beyond the rival's. */
+  of: 'ratio' | 'ours' | 'more'
   atMost?: number
   atLeast?: number
 }
@@ -50,7 +51,11 @@ export function row({ name, unit, ours, rival, goal, note }: Measured): Row {
   const isNoisy = (max - min) / median(spread) > quietSpread
   const notes = [note, isNoisy && 'noisy'].filter(Boolean).join('; ')
   const ratio = ratios ? median(ratios) : null
-  const judged = goal?.of === 'ratio' ? ratio : median(ours)
+  const judged = {
+    ratio,
+    ours: median(ours),
+    more: rival ? median(ours) - median(rival) : null,
+  }
   return {
     name,
     unit,
@@ -60,7 +65,7 @@ export function row({ name, unit, ours, rival, goal, note }: Measured): Row {
     min: known(min),
     max: known(max),
     goal: goal ? textOf(goal, unit) : null,
-    reached: goal ? isReached(goal, judged) : null,
+    reached: goal ? isReached(goal, judged[goal.of]) : null,
     ...(notes && { note: notes }),
   }
 }
@@ -76,7 +81,7 @@ const known = (value: number | null) => (Number.isFinite(value) ? value : null)
 
 function textOf({ of, atMost, atLeast }: Goal, unit: string): string {
   const bound = atMost === undefined ? `≥ ${atLeast}` : `≤ ${atMost}`
-  return of === 'ratio' ? `${bound} ×` : `${bound} ${unit}`
+  return { ratio: `${bound} ×`, ours: `${bound} ${unit}`, more: `${bound} ${unit} more` }[of]
 }
 
 function isReached({ atMost, atLeast }: Goal, value: number | null): boolean | null {

@@ -1,18 +1,30 @@
-import { rmSync } from 'node:fs'
+import { existsSync, rmdirSync, rmSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 
 /*
  * Outlives the benchmark when it is killed, to end what it started and remove what it wrote.
  */
 const pids = new Set<number>()
 const folders = new Set<string>()
+const groups = new Set<string>()
 
-process.on('message', ({ pid, over, folder }: { pid?: number; over?: number; folder?: string }) => {
+interface Kept {
+  pid?: number
+  /** A process that has ended. */
+  over?: number
+  folder?: string
+  /** A control group, which can be removed once its processes have ended. */
+  group?: string
+}
+
+process.on('message', ({ pid, over, folder, group }: Kept) => {
+  if (group !== undefined) groups.add(group)
   if (pid !== undefined) pids.add(pid)
   if (over !== undefined) pids.delete(over)
   if (folder !== undefined) folders.add(folder)
 })
 
-process.once('disconnect', () => {
+process.once('disconnect', async () => {
   for (const pid of pids) {
     try {
       process.kill(pid, 'SIGKILL')
@@ -21,6 +33,15 @@ process.once('disconnect', () => {
     }
   }
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+  for (const group of groups) {
+    for (let tries = 0; existsSync(group) && tries < 20; tries++) {
+      try {
+        rmdirSync(group)
+      } catch {
+        await delay(50)
+      }
+    }
+  }
   process.exit()
 })
 

@@ -5,6 +5,7 @@ import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Quota } from './quota.js'
 import { cpuSeconds, residentBytes } from './system.js'
 
 const startMs = 30_000
@@ -79,6 +80,13 @@ export class Processes {
       memory: () => residentBytes(pid),
       stop: () => stop(child),
     }
+  }
+
+  /** @throws Error when this system lets nobody bound a process. */
+  quota(): Quota {
+    const quota = new Quota(`bench-${process.pid}-${++this.#count}`)
+    this.#guard.send({ group: quota.folder })
+    return quota
   }
 
   #keep(child: ChildProcess) {

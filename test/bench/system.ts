@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 
 /** What the operating system counts. It is read from /proc, which only Linux has. */
@@ -16,12 +16,13 @@ export function assertMeasurable(): void {
   }
 }
 
-/** What a process has used of all cores so far, in the kernel too. */
+/** What a process's threads have used of all cores so far, in the kernel too. */
 export function cpuSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-  // Fields are counted from behind the name, which may hold spaces.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
+  const tasks = `/proc/${pid}/task`
+  const nanoseconds = readdirSync(tasks).map((task) =>
+    Number(readFileSync(`${tasks}/${task}/schedstat`, 'latin1').split(' ', 1)),
+  )
+  return nanoseconds.reduce((sum, own) => sum + own, 0) / 1e9
 }
 
 /** What a process holds of memory. */

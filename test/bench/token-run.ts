@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Bench, SideName } from './bench.js'
-import type { Server } from './processes.js'
 
-export type TokenSide = Extract<SideName, 'ours' | 'redis' | 'usual' | 'pipe'>
+export type TokenSide = Extract<SideName, 'ours' | 'redis' | 'usual' | 'pipe' | 'shared' | 'other'>
 
 export interface TokenRun {
   streams: number
@@ -14,6 +13,10 @@ export interface TokenRun {
   options?: object
   /** How long is counted; 4000 unless told. */
   windowMs?: number
+  /** How many tokens from one whose latency is counted to the next; 10 unless told. */
+  stampEvery?: number
+  /** Called when all run, before anything is counted. */
+  onRunning?: () => void
 }
 
 /** Of a window in which everything ran steadily. */
@@ -35,17 +38,12 @@ export async function openConversations(
   streams: number,
   listeners = 1,
   first = 0,
-): Promise<Server> {
-  const server = await bench.server(side)
+): Promise<void> {
+  const { url } = await bench.server(side)
   const { accounts } = await bench.seed()
-  await bench.load.open(side, {
-    protocol: side === 'pipe' ? 'pipe' : 'socket',
-    slots: accounts
-      .slice(first, first + streams)
-      .map((account) => ({ url: server.url, ...account })),
-    listeners,
-  })
-  return server
+  const slots = accounts.slice(first, first + streams).map((account) => ({ url, ...account }))
+  const protocol = side === 'pipe' ? 'pipe' : 'socket'
+  await bench.load.open(side, { protocol, slots, listeners })
 }
 
 /** Opens the conversations of several sides, and runs each in turn for a round. */
@@ -60,10 +58,15 @@ export async function compareTokens<S extends TokenSide>(
 }
 
 /** Streams in a side's conversations, which are open, and counts once all of them run. */
-export async function runTokens(bench: Bench, side: TokenSide, run: TokenRun) {
+export async function runTokens(
+  bench: Bench,
+  side: TokenSide,
+  run: TokenRun,
+  onMeasured: () => void = () => {},
+) {
   const { emitter, load } = bench
   const server = await bench.server(side)
-  const { streams, rate, listeners = 1, options } = run
+  const { streams, rate, listeners = 1, options, stampEvery = 10 } = run
   const times = {
     spreadMs: bench.size(Math.max(1000, streams * msBetweenStarts), 100),
     warmMs: bench.size(1000, 100),
@@ -77,15 +80,18 @@ export async function runTokens(bench: Bench, side: TokenSide, run: TokenRun) {
     tokens,
     count: streams,
     spreadMs: times.spreadMs,
+    stampEvery,
     again: run.tokens !== undefined,
     ...(options && { options }),
   })
   const refusedAtStart = await running(bench, side, streams)
+  run.onRunning?.()
   await delay(times.warmMs)
   await load.reset()
   const before = await emitter.counts()
   const used = await bench.observe(server, () => delay(times.windowMs))
   const [heard, after] = await Promise.all([load.heard(), emitter.counts()])
+  onMeasured()
   await finish(bench, side)
 
   const emitted = after.tokens - before.tokens

@@ -50,7 +50,7 @@ async function openChats(bench: Bench, messages: number): Promise<Chats> {
     slots.push({ url: server.url, token, chatId: await createChat(server, token) })
   }
   await bench.load.open(name, { protocol: 'socket', slots, listeners: 1 })
-  for (let replyResponses = 0; replyResponses < messages / 2; replyResponses++) {
+  for (let turns = 0; turns < messages / 2; turns++) {
     await Promise.all([
       bench.load.inTurn(name, { ...prompt, options }),
       delay(bench.size(turnMs, 0)),

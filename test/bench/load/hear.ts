@@ -9,7 +9,7 @@ export class Heard {
   refused = 0
   /** From the emitter's sending of a reply's first token to its coming here. */
   first: number[] = []
-  /** The same of every tenth token. */
+  /** The same of every token that says when it was sent. */
   latencies: number[] = []
   /** From a message's sending to its reply's first token. */
   untilFirst: number[] = []
@@ -70,8 +70,10 @@ export interface Conversation {
 }
 
 /** Where a conversation takes place. */
-export interface QueuePosition {
+export interface Slot {
   url: string
   token: string
   chatId: string
+  /** The server at which it is heard, if that is another. */
+  hearAt?: string
 }

@@ -1,11 +1,11 @@
 import { Agent, type IncomingMessage, request } from 'node:http'
-import type { Conversation, Ear, QueuePosition } from './hear.js'
+import type { Conversation, Ear, Slot } from './hear.js'
 
 const agent = new Agent({ keepAlive: true })
 
 /** A conversation with the plain pipe: Ollama's own protocol, a request a turn. */
 export function throughPipe(
-  { url, chatId }: QueuePosition,
+  { url, chatId }: Slot,
   listeners: number,
   ear: Ear,
   onChars: (chars: number) => void,

@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws'
 import { type Prompt, writePrompt } from '../prompt.js'
 import { type Remote, serve } from '../rpc.js'
 import { quantile } from '../statistics.js'
-import { type Conversation, Ear, Heard, type QueuePosition } from './hear.js'
+import { type Conversation, Ear, Heard, type Slot } from './hear.js'
 import { type HttpLoad, loadHttp } from './http-load.js'
 import { throughPipe } from './pipe-client.js'
 import { closed, connect, joinChat } from './socket-client.js'
@@ -13,7 +13,7 @@ import { closed, connect, joinChat } from './socket-client.js'
  */
 export interface Group {
   protocol: 'pipe' | 'socket'
-  slots: QueuePosition[]
+  slots: Slot[]
   /** Of each conversation, the one that sends among them. */
   listeners: number
 }
@@ -48,7 +48,7 @@ const onChars = (chars: number) => {
   heard.frames++
 }
 
-async function openOne(group: Group, place: QueuePosition): Promise<Member> {
+async function openOne(group: Group, place: Slot): Promise<Member> {
   const ear = new Ear(heard, () => {
     member.isBusy = false
     member.again?.()
@@ -155,8 +155,8 @@ const methods = {
   }),
 
   async idle(url: string, tokens: string[], count: number) {
-    const replyResponses = Array.from({ length: count }, (_, n) => tokens[n % tokens.length] ?? '')
-    await each(replyResponses, openAtOnce, async (token) => {
+    const given = Array.from({ length: count }, (_, n) => tokens[n % tokens.length] ?? '')
+    await each(given, openAtOnce, async (token) => {
       idle.push(await connect(url, token))
     })
   },

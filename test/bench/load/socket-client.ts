@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { WebSocket } from 'ws'
-import type { Conversation, Ear, QueuePosition } from './hear.js'
+import type { Conversation, Ear, Slot } from './hear.js'
 
 /*
  * As much of Socket.IO's protocol as a client needs, over a WebSocket, so that the load costs less
@@ -37,7 +37,7 @@ const messageEvent = '42["message",'
 
 /** One device in a chat; @param ear what hears it, or undefined when it only takes what comes. */
 export async function joinChat(
-  { url, token, chatId }: QueuePosition,
+  { url, token, chatId, hearAt }: Slot,
   ear: Ear | undefined,
   onChars: (chars: number) => void,
 ): Promise<Conversation> {
@@ -52,34 +52,42 @@ export async function joinChat(
     } else if (packet.startsWith(messageEvent)) {
       const [{ role, status }] = JSON.parse(`[${packet.slice(messageEvent.length)}`)
       if (role === 'assistant') ear?.ended(status === undefined || status === 'complete')
-    } else if (packet.startsWith('43')) {
-      const start = packet.indexOf('[')
-      const id = Number(packet.slice(2, start))
-      waiting.get(id)?.(JSON.parse(packet.slice(start))[0])
-      waiting.delete(id)
-    }
+    } else takeAnswer(packet)
   }
 
-  const socket = await connect(url, token, take)
-  const emit = (event: string, payload: object) =>
+  function takeAnswer(packet: string) {
+    if (!packet.startsWith('43')) return
+    const start = packet.indexOf('[')
+    const id = Number(packet.slice(2, start))
+    waiting.get(id)?.(JSON.parse(packet.slice(start))[0])
+    waiting.delete(id)
+  }
+
+  const hearing = await connect(hearAt ?? url, token, take)
+  // Sending joins the room too, where nothing then is to be heard.
+  const sending = hearAt ? await connect(url, token, takeAnswer) : hearing
+  const emit = (socket: WebSocket, event: string, payload: object) =>
     new Promise<{ ok: boolean }>((resolve) => {
       const id = lastId++
       waiting.set(id, resolve)
       socket.send(`42${id}${JSON.stringify([event, payload])}`)
     })
 
-  const { ok } = await emit('join-chat', { chatId })
-  if (!ok) throw new Error(`${url} lets nobody into the chat ${chatId}`)
+  const { ok } = await emit(hearing, 'join-chat', { chatId })
+  if (!ok) throw new Error(`${hearAt ?? url} lets nobody into the chat ${chatId}`)
   return {
     send(content, options) {
       ear?.sending()
       const message = { chatId, content, ...(options && { options }) }
-      void emit('chat-message', message).then((answer) => {
+      void emit(sending, 'chat-message', message).then((answer) => {
         if (!answer.ok) ear?.ended(false)
       })
     },
-    pause: () => socket.pause(),
-    close: () => socket.terminate(),
+    pause: () => hearing.pause(),
+    close: () => {
+      hearing.terminate()
+      sending.terminate()
+    },
   }
 }
 
