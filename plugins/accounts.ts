@@ -11,7 +11,7 @@ declare module 'fastify' {
 export default fp(
   async (fastify) => {
     const { store, cache, sessions, generations, log } = fastify
-    fastify.decorate('accounts', new Accounts(store, cache, sessions, generations, log))
+    fastify.decorate('accounts', new Accounts({ store, cache, sessions, generations, log }))
   },
   { name: 'accounts', dependencies: ['db', 'redis', 'auth', 'chat'] },
 )

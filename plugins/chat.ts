@@ -1,7 +1,8 @@
 import fp from 'fastify-plugin'
 import { Chats } from '../src/chats/chats.js'
 import { createCursors } from '../src/chats/cursors.js'
-import { Generations } from '../src/engine/generations.js'
+import { createEngine } from '../src/engine/create-engine.js'
+import type { Generations } from '../src/engine/generations.js'
 import { ReplyResponses } from '../src/engine/reply-responses.js'
 import { ChatEvents } from '../src/reply/chat-events.js'
 
@@ -18,26 +19,26 @@ declare module 'fastify' {
 export default fp(
   async (fastify) => {
     const { config, store, cache, shared, ollama, log, jwtSecret } = fastify
-    const chatEvents = new ChatEvents((err) =>
-      log.error({ err }, 'an event was not told to every listener'),
-    )
+    const { client, catalogue } = ollama
+    const chatEvents = new ChatEvents(log)
     const limits = { maxNumCtx: config.MAX_NUM_CTX, maxNumPredict: config.MAX_NUM_PREDICT }
-    const generations = new Generations(
-      { store, cache, shared, client: ollama.client, catalogue: ollama.catalogue, chatEvents, log },
+    const generations = createEngine(
+      { store, cache, shared, client, catalogue, chatEvents, log },
       {
-        maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
-        userMaxConcurrent: config.USER_MAX_CONCURRENT,
-        queueMax: config.QUEUE_MAX,
-        userQueueMax: config.USER_QUEUE_MAX,
+        queue: {
+          maxConcurrent: config.OLLAMA_MAX_CONCURRENT,
+          userMaxConcurrent: config.USER_MAX_CONCURRENT,
+          maxWaiting: config.QUEUE_MAX,
+          userMaxWaiting: config.USER_QUEUE_MAX,
+        },
+        options: limits,
         leaseMs: config.LEASE_MS,
-        limits,
       },
     )
-    const { catalogue } = ollama
     const cursors = createCursors(jwtSecret)
-    const chats = new Chats(store, cache, cursors, chatEvents, generations, catalogue, {
-      ...limits,
-      maxChats: config.RATE_LIMIT_USER_CHATS,
+    const maxChats = config.RATE_LIMIT_USER_CHATS
+    const chats = new Chats({
+      ...{ store, cache, cursors, chatEvents, generations, catalogue, limits, maxChats },
     })
     fastify.decorate('chatEvents', chatEvents)
     fastify.decorate('generations', generations)
@@ -45,7 +46,7 @@ export default fp(
     fastify.decorate('replyResponses', new ReplyResponses(generations))
 
     await generations.start()
-    // Streams end here, so that the server's own close does not wait for them.
+    // Streams end before the server's own close, which would wait for them.
     fastify.addHook('preClose', () => generations.close())
   },
   { name: 'chat', dependencies: ['db', 'redis', 'ollama'] },

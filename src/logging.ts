@@ -4,6 +4,13 @@ import { within } from './within.js'
 
 type Fields = Record<string, unknown>
 
+/** What is logged with: the methods of pino and of Fastify that are used, as they are used. */
+export interface Log {
+  info(fields: Fields, message: string): void
+  warn(fields: Fields, message: string): void
+  error(fields: Fields, message: string): void
+}
+
 /** Fields that are never logged, at the top level and up to two objects deep. */
 const secretFields: ReadonlySet<string> = new Set([
   'authorization',

@@ -1,7 +1,4 @@
-interface Log {
-  info(details: object, message: string): void
-  warn(details: object, message: string): void
-}
+import type { Log } from './logging.js'
 
 /** Logs once that something began to fail and once that it works again, however often it is tried. */
 export class Outage {

@@ -1,53 +1,50 @@
 import type { SessionEnd } from '../../schemas/auth.js'
-import type { Log } from '../auth/lockout.js'
 import type { Sessions } from '../auth/sessions.js'
 import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
 import { forget } from '../cache/read-through.js'
-import type { Stopping } from '../engine/stopping.js'
+import type { Generations } from '../engine/generations.js'
+import type { Log } from '../logging.js'
 import { forgetReplies } from '../prompt/deterministic.js'
 import type { Store } from '../stores/store.js'
 
-interface Generations {
-  stopping: Pick<Stopping, 'stopUser'>
-  dropUser(userId: string): void
+interface Parts {
+  store: Pick<Store, 'deleteUser'>
+  cache: Cache
+  sessions: Pick<Sessions, 'confirm' | 'logoutEverywhere'>
+  generations: Generations
+  log: Log
 }
 
-/** What ends on all of a user's devices at once. */
+/** Logging a user out everywhere, and deleting the account. */
 export class Accounts {
-  constructor(
-    private readonly store: Pick<Store, 'deleteUser'>,
-    private readonly cache: Cache,
-    private readonly sessions: Pick<Sessions, 'confirm' | 'logoutEverywhere'>,
-    private readonly generations: Generations,
-    private readonly log: Pick<Log, 'info'>,
-  ) {}
+  constructor(private readonly parts: Parts) {}
 
-  /** Ends every session, closes their sockets, and stops what runs. */
+  /** Ends every session of the user, closes their sockets, and stops the running replies. */
   async logoutEverywhere(
     userId: string,
     network: string,
     code: SessionEnd = 'LOGGED_OUT',
   ): Promise<void> {
-    await this.sessions.logoutEverywhere(userId, code, network)
-    await this.generations.stopping.stopUser(userId)
+    await this.parts.sessions.logoutEverywhere(userId, code, network)
+    await this.parts.generations.stopping.stopUser(userId)
   }
 
   /**
-   * Removes the account with its sessions, chats and messages, after all that runs is stopped.
+   * Stops the running replies, then removes the account with its sessions, chats and messages.
    * @throws AppError as Sessions.confirm, for a wrong password.
    */
   async delete(userId: string, password: string, network: string): Promise<void> {
-    await this.sessions.confirm(userId, password, network)
+    await this.parts.sessions.confirm(userId, password, network)
     await this.logoutEverywhere(userId, network, 'ACCOUNT_DELETED')
     try {
-      await this.store.deleteUser(userId)
+      await this.parts.store.deleteUser(userId)
     } finally {
-      // A deletion that fails may have been begun.
-      await forget(this.cache, chatsState(userId))
-      await forgetReplies(this.cache, userId)
-      this.generations.dropUser(userId)
+      // A deletion that failed may have removed some.
+      await forget(this.parts.cache, chatsState(userId))
+      await forgetReplies(this.parts.cache, userId)
+      this.parts.generations.dropUser(userId)
     }
-    this.log.info({ event: 'account-deleted', userId, network }, 'an account was deleted')
+    this.parts.log.info({ event: 'account-deleted', userId, network }, 'an account was deleted')
   }
 }

@@ -13,9 +13,8 @@ import type { Cache } from '../cache/cache.js'
 import { chatListKey, chatPageKey, chatsState, limitKey } from '../cache/keys.js'
 import { forget, readThrough } from '../cache/read-through.js'
 import type { SendInput } from '../engine/accept.js'
-import type { Stopping } from '../engine/stopping.js'
+import type { Generations } from '../engine/generations.js'
 import { AppError } from '../errors.js'
-import type { ReplyReader } from '../follow/reply-reader.js'
 import { newId } from '../ids.js'
 import type { ModelCatalogue } from '../ollama/catalogue.js'
 import { oneAtATime } from '../one-at-a-time.js'
@@ -26,9 +25,9 @@ import { hasEnded } from '../reply/reply-state.js'
 import type { ChatRow, Store, StoredTurn } from '../stores/store.js'
 import type { Cursors } from './cursors.js'
 
-/** For how long a deletion that nobody confirmed may be asked for again, in milliseconds. */
+/** How long a deletion whose answer was lost is looked for, in milliseconds. */
 const maybeDeletedMs = 60_000
-/** How often the store is asked meanwhile whether the chat is gone, in milliseconds. */
+/** How often the store is then asked whether the chat is gone, in milliseconds. */
 const lookEveryMs = 1000
 const hourMs = 60 * 60_000
 
@@ -37,32 +36,28 @@ interface Page {
   cursor?: string | undefined
 }
 
-interface Generations {
-  send(input: SendInput): Promise<StoredTurn>
-  reader: Pick<ReplyReader, 'read'>
-  stopping: Pick<Stopping, 'stopChat'>
-  dropChat(chatId: string): void
+interface Parts {
+  store: Store
+  cache: Cache
+  cursors: Cursors
+  chatEvents: ChatEvents
+  generations: Generations
+  catalogue: Pick<ModelCatalogue, 'findKnown'>
+  limits: OptionLimits
+  /** How many chats a user keeps at most. */
+  maxChats: number
 }
 
-/** A user's chats. Another's chat is answered exactly as one that does not exist. */
+/** A user's chats. Those of others are answered as if they did not exist. */
 export class Chats {
   readonly #deleting = oneAtATime('STORE_UNAVAILABLE')
-  /** Chats of which the store never said whether it deleted them; and whether it was told since. */
+  /** Chats whose deletion the store never confirmed, and whether it was told since. */
   readonly #maybeDeleted = new LRUCache<string, 'untold' | 'told'>({
     max: 1000,
     ttl: maybeDeletedMs,
   })
 
-  constructor(
-    private readonly store: Store,
-    private readonly cache: Cache,
-    private readonly cursors: Cursors,
-    private readonly chatEvents: ChatEvents,
-    private readonly generations: Generations,
-    private readonly catalogue: Pick<ModelCatalogue, 'findKnown'>,
-    /** `maxChats` is how many chats a user keeps at most. */
-    private readonly limits: OptionLimits & { maxChats: number },
-  ) {}
+  constructor(private readonly parts: Parts) {}
 
   /**
    * @throws AppError UNAUTHORIZED when the account is gone; RATE_LIMITED when it has too many chats;
@@ -84,14 +79,14 @@ export class Chats {
       updatedAt: now,
     }
     await this.#changing(userId, async () => {
-      await this.store.createChat(row)
-      // The account may have been deleted meanwhile, with the chats that it had then.
-      if (await this.store.findUser(userId)) return
-      await this.store.deleteChat(userId, row.id)
+      await this.parts.store.createChat(row)
+      // The account may have been deleted meanwhile, without this chat.
+      if (await this.parts.store.findUser(userId)) return
+      await this.parts.store.deleteChat(userId, row.id)
       throw new AppError('UNAUTHORIZED')
     })
     const chat = presentChat(row)
-    this.chatEvents.toUser(userId, 'chat-created', { chat })
+    this.parts.chatEvents.toUser(userId, 'chat-created', { chat })
     return chat
   }
 
@@ -102,7 +97,7 @@ export class Chats {
   async list(userId: string, { limit, cursor }: Page): Promise<ChatList | Buffer> {
     const read = () => this.#readList(userId, limit, cursor)
     if (cursor !== undefined) return read()
-    return readThrough(this.cache, chatListKey(userId, limit), async () => ({
+    return readThrough(this.parts.cache, chatListKey(userId, limit), async () => ({
       value: await read(),
       lasts: true,
     }))
@@ -120,7 +115,7 @@ export class Chats {
   ): Promise<ChatWithMessages | Buffer> {
     const read = () => this.#readChat(userId, chatId, limit, cursor)
     if (cursor !== undefined) return read()
-    return readThrough(this.cache, chatPageKey(userId, chatId, limit), async () => {
+    return readThrough(this.parts.cache, chatPageKey(userId, chatId, limit), async () => {
       const value = await read()
       return { value, lasts: value.messages.every(hasEnded) }
     })
@@ -138,45 +133,46 @@ export class Chats {
 
   /** One message; a running reply with its text so far. @throws AppError MESSAGE_NOT_FOUND. */
   async readMessage(userId: string, chatId: string, messageId: string): Promise<Message> {
-    return presentMessage(await this.generations.reader.read(userId, chatId, messageId))
+    return presentMessage(await this.parts.generations.reader.read(userId, chatId, messageId))
   }
 
   /** @throws AppError CHAT_NOT_FOUND, and of its model and options as `create`. */
   async update(userId: string, chatId: string, patch: ChatPatch): Promise<Chat> {
     await this.#check(patch, async () => (await this.find(userId, chatId)).model)
     const row = await this.#changing(userId, () =>
-      this.store.updateChat(userId, chatId, patch, new Date()),
+      this.parts.store.updateChat(userId, chatId, patch, new Date()),
     )
     if (!row) throw new AppError('CHAT_NOT_FOUND')
     const chat = presentChat(row)
-    this.chatEvents.toUser(userId, 'chat-updated', { chat })
+    this.parts.chatEvents.toUser(userId, 'chat-updated', { chat })
     return chat
   }
 
   /** Sends a message and tells the user's devices that its chat has moved. @throws as Generations.send. */
   async send(input: SendInput): Promise<StoredTurn> {
-    const turn = await this.#changing(input.userId, () => this.generations.send(input))
+    const turn = await this.#changing(input.userId, () => this.parts.generations.send(input))
     if (turn.chat) {
-      this.chatEvents.toUser(input.userId, 'chat-updated', { chat: presentChat(turn.chat) })
+      this.parts.chatEvents.toUser(input.userId, 'chat-updated', { chat: presentChat(turn.chat) })
     }
     return turn
   }
 
   /** Stops what runs in a chat, then removes it with its messages. @throws AppError CHAT_NOT_FOUND. */
   delete(userId: string, chatId: string): Promise<void> {
-    // In turn: else one whose answer was lost could take another’s deletion for its own.
+    // One after the other, so that no call takes another's deletion for its own.
     return this.#deleting([`${userId}:${chatId}`], () => this.#delete(userId, chatId))
   }
 
   /**
-   * Counts a chat that is to be created. The store is asked at the beginning of an hour; within it
-   * the cache counts what is created and deleted. One that then fails counts until the hour is over.
+   * Counts a chat that is about to be created. The store is asked once an hour; in between the cache
+   * counts. A chat that then cannot be created counts until the hour is over.
+   * @throws AppError RATE_LIMITED.
    */
   async #assertRoom(userId: string): Promise<void> {
-    const { maxChats } = this.limits
+    const { maxChats } = this.parts
     if (!Number.isFinite(maxChats)) return
     let count = await this.#count(userId, 1)
-    if (count <= 1) count = await this.#count(userId, await this.store.countChats(userId))
+    if (count <= 1) count = await this.#count(userId, await this.parts.store.countChats(userId))
     if (count <= maxChats) return
     await this.#count(userId, -1)
     throw new AppError('RATE_LIMITED', {
@@ -186,32 +182,32 @@ export class Chats {
   }
 
   async #count(userId: string, chats: number): Promise<number> {
-    return (await this.cache.hit(limitKey('chats', userId), hourMs, chats)).count
+    return (await this.parts.cache.hit(limitKey('chats', userId), hourMs, chats)).count
   }
 
   async #delete(userId: string, chatId: string): Promise<void> {
-    // One whose deletion an earlier call began is not found any more, and is finished.
-    const isThere = (await this.store.findChat(userId, chatId)) !== undefined
-    if (isThere) await this.generations.stopping.stopChat(chatId)
+    // A chat whose deletion was begun earlier is not found, and its deletion is finished.
+    const isThere = (await this.parts.store.findChat(userId, chatId)) !== undefined
+    if (isThere) await this.parts.generations.stopping.stopChat(chatId)
     const deleted = await this.#changing(userId, () => this.#deleteStored(userId, chatId, isThere))
     if (!deleted) throw new AppError('CHAT_NOT_FOUND')
     if (deleted === 'untold') await this.#tellDeleted(userId, chatId)
   }
 
   async #tellDeleted(userId: string, chatId: string): Promise<void> {
-    this.generations.dropChat(chatId)
+    this.parts.generations.dropChat(chatId)
     await this.#count(userId, -1)
-    this.chatEvents.toUser(userId, 'chat-deleted', { chatId })
+    this.parts.chatEvents.toUser(userId, 'chat-deleted', { chatId })
   }
 
   /**
-   * Falsy where neither this call deleted it nor an earlier one that never heard so; else whether
-   * the user's devices have been told.
+   * @returns false when neither this call nor an unconfirmed earlier one deleted the chat; else
+   *   whether the user's devices have been told.
    */
   async #deleteStored(userId: string, chatId: string, isThere: boolean) {
     const key = `${userId}:${chatId}`
     try {
-      const deleted = await this.store.deleteChat(userId, chatId)
+      const deleted = await this.parts.store.deleteChat(userId, chatId)
       const state = this.#maybeDeleted.get(key) ?? (deleted && 'untold')
       this.#maybeDeleted.delete(key)
       return state
@@ -225,54 +221,51 @@ export class Chats {
     }
   }
 
-  /** Nobody may ask again for a deletion that the store does after all: it is told by itself. */
+  /** Tells of an unconfirmed deletion once the store has done it, even if nobody asks again. */
   async #tellOnceDeleted(userId: string, chatId: string): Promise<void> {
     const key = `${userId}:${chatId}`
     const look = async () => {
       if (this.#maybeDeleted.get(key) !== 'untold') return
-      if (await this.store.findChat(userId, chatId)) return
+      if (await this.parts.store.findChat(userId, chatId)) return
       this.#maybeDeleted.set(key, 'told')
       await this.#changing(userId, () => this.#tellDeleted(userId, chatId))
     }
     while (this.#maybeDeleted.get(key) === 'untold') {
       await delay(lookEveryMs, undefined, { ref: false })
-      // A store that is still away is asked again.
+      // A failing store is asked again.
       await this.#deleting([key], look).catch(() => {})
     }
   }
 
   /** @throws AppError CHAT_NOT_FOUND. */
   async find(userId: string, chatId: string): Promise<ChatRow> {
-    const row = await this.store.findChat(userId, chatId)
+    const row = await this.parts.store.findChat(userId, chatId)
     if (!row) throw new AppError('CHAT_NOT_FOUND')
     return row
   }
 
   /**
-   * Sees that a chat can have this model and these options.
-   * @param kept answers with the model that the chat has so far.
+   * Checks that a chat may have this model and these options.
+   * @param kept reads the model that the chat has so far.
    * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN, VALIDATION_FAILED.
    */
   async #check({ model, options }: ChatPatch, kept: () => Promise<string | null>): Promise<void> {
-    const found = model ? await this.catalogue.findKnown(model) : undefined
+    const found = model ? await this.parts.catalogue.findKnown(model) : undefined
     if (!options) return
-    assertWithinLimits(options, this.limits, found)
+    assertWithinLimits(options, this.parts.limits, found)
     if (found || options.num_ctx === undefined) return
     const name = model === undefined ? await kept() : null
-    // A model that is gone since, or not known yet, is told of when it is used.
-    const own = await this.catalogue.findKnown(name ?? undefined).catch(() => undefined)
-    assertWithinLimits(options, this.limits, own)
+    // A model that is not known now is refused when it is used.
+    const own = await this.parts.catalogue.findKnown(name ?? undefined).catch(() => undefined)
+    assertWithinLimits(options, this.parts.limits, own)
   }
 
-  /**
-   * Runs a write of what a user's pages show, after which none from before is served: nor where it
-   * failed or found all done, since what is not known to be stored may be.
-   */
+  /** Runs a write, then invalidates the user's cached pages; also after a failure, which may be stored. */
   async #changing<T>(userId: string, write: () => Promise<T>): Promise<T> {
     try {
       return await write()
     } finally {
-      await forget(this.cache, chatsState(userId))
+      await forget(this.parts.cache, chatsState(userId))
     }
   }
 
@@ -292,17 +285,18 @@ export class Chats {
     cursor: string | undefined,
   ): Promise<MessageList> {
     const list = `messages:${chatId}`
-    const before = cursor === undefined ? undefined : Number(this.cursors.open(list, cursor)[0])
-    const rows = await this.store.listMessages(chatId, limit, before)
+    const before =
+      cursor === undefined ? undefined : Number(this.parts.cursors.open(list, cursor)[0])
+    const rows = await this.parts.store.listMessages(chatId, limit, before)
     const first = rows[0]
-    const nextCursor = first && first.seq > 1 ? this.cursors.seal(list, [first.seq]) : null
+    const nextCursor = first && first.seq > 1 ? this.parts.cursors.seal(list, [first.seq]) : null
     return { messages: rows.map(presentMessage), nextCursor }
   }
 
   async #readList(userId: string, limit: number, cursor: string | undefined): Promise<ChatList> {
     const list = `chats:${userId}`
-    const after = cursor === undefined ? undefined : this.cursors.open(list, cursor)
-    const rows = await this.store.listChats(
+    const after = cursor === undefined ? undefined : this.parts.cursors.open(list, cursor)
+    const rows = await this.parts.store.listChats(
       userId,
       limit + 1,
       after && { updatedAt: new Date(Number(after[0])), id: String(after[1]) },
@@ -312,7 +306,7 @@ export class Chats {
     const more = last && rows.length > limit
     return {
       chats: page.map(presentSummary),
-      nextCursor: more ? this.cursors.seal(list, [last.updatedAt.getTime(), last.id]) : null,
+      nextCursor: more ? this.parts.cursors.seal(list, [last.updatedAt.getTime(), last.id]) : null,
     }
   }
 }

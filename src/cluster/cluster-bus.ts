@@ -1,32 +1,44 @@
 import type { Cache } from '../cache/cache.js'
 
+/** What servers ask of each other. */
+export type ClusterMessage =
+  | { watch: string }
+  | { stop: string }
+  | { dropChat: string }
+  /** A slot at Ollama was given back. */
+  | { freed: true }
+  /** A server that shuts down released its replies. */
+  | { handedOver: true }
+
 /**
- * The other servers, to which this one tells news. It may come late, and of long absences not at
- * all: whoever lives by it looks into the stream log or the store now and then.
+ * Messages between servers. They may come late, and are lost in long outages: receivers look into
+ * the stream log or the store now and then.
  */
 export class ClusterBus {
   constructor(
     private readonly cache: Cache,
-    /** This server's id, by which it knows its own news. */
+    /** This server's id, by which it knows its own messages. */
     private readonly self: string,
   ) {}
 
-  tell(channel: string, news: object): void {
-    void this.cache.publish(channel, this.self + JSON.stringify(news))
+  /** Delivered again when the connection was lost for a while. */
+  tell(channel: string, message: object): void {
+    void this.cache.publish(channel, this.self + JSON.stringify(message))
   }
 
-  /** Tells what is worth nothing later; it may be lost. */
-  tellLive(channel: string, news: object): void {
-    void this.cache.publishLive(channel, this.self + JSON.stringify(news))
+  /** For messages that are worth nothing later: they may be lost. */
+  tellLive(channel: string, message: object): void {
+    void this.cache.publishLive(channel, this.self + JSON.stringify(message))
   }
 
-  /** @returns the way to stop hearing, once news is heard. */
-  hear<News extends object>(
+  /** @returns the way to stop listening, once the subscription is open. */
+  hear<Message extends object>(
     channel: string,
-    listener: (news: News) => void,
+    listener: (message: Message) => void,
   ): Promise<() => Promise<void>> {
     return this.cache.subscribe(channel, (text) => {
-      if (!text.startsWith(this.self)) listener(JSON.parse(text.slice(this.self.length)) as News)
+      if (text.startsWith(this.self)) return
+      listener(JSON.parse(text.slice(this.self.length)) as Message)
     })
   }
 }

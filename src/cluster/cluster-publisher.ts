@@ -7,16 +7,17 @@ import type {
   Origin,
   UserEventName,
 } from '../reply/chat-events.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import type { LiveReply } from '../reply/live-reply.js'
 import type { ClusterBus } from './cluster-bus.js'
 import type { LogWriter } from './log-writer.js'
 
-/** For how long a reply's frames are told after another server last asked for them. */
+/** For how long a reply's frames are sent after another server asked for them, in milliseconds. */
 const watchedMs = 3000
 
 /**
- * Tells other servers what happens here. A reply's frames go only to those that asked for them, and
- * to the stream log, where whoever comes later finds them.
+ * Tells other servers what happens here. A reply's frames are sent while another server watches it,
+ * and go to the stream log, where servers that come later find them.
  */
 export class ClusterPublisher implements ChatEventsListener {
   readonly #watchedUntil = new Map<string, number>()
@@ -24,7 +25,7 @@ export class ClusterPublisher implements ChatEventsListener {
   constructor(
     private readonly bus: ClusterBus,
     private readonly writer: LogWriter,
-    private readonly held: ReadonlyMap<string, LiveReply>,
+    private readonly held: HeldReplies,
   ) {}
 
   toChat<E extends ChatEventName>(
@@ -47,7 +48,12 @@ export class ClusterPublisher implements ChatEventsListener {
     if (origin === 'here') this.bus.tell(userChannel(userId), { event, payload })
   }
 
-  /** Another server wants a reply's frames for a while; it is told at once how far the text is. */
+  /** This server holds a reply from now on. */
+  begin(reply: LiveReply): void {
+    this.writer.begin(reply)
+  }
+
+  /** Another server watches a reply: it is told how far the text is, and gets frames for a while. */
   async watch(messageId: string): Promise<void> {
     const reply = this.held.get(messageId)
     if (!reply) return
@@ -61,10 +67,14 @@ export class ClusterPublisher implements ChatEventsListener {
     if (length > 0) this.bus.tellLive(channel, { ...frame, offset: length, thinking: true })
   }
 
-  /** A reply's run is over. */
-  async ended(reply: LiveReply): Promise<void> {
+  /** This server holds the reply no more. */
+  async end(reply: LiveReply): Promise<void> {
     this.#watchedUntil.delete(reply.id)
     await this.writer.end(reply)
+  }
+
+  close(): void {
+    this.writer.close()
   }
 
   #frame(frame: MessageChunk): void {

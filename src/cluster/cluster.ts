@@ -1,29 +1,29 @@
 import type { LiveReply } from '../reply/live-reply.js'
 import type { MessageRow } from '../stores/store.js'
 
-/** What other servers run, as far as somebody listens to it here. */
+/** The replies of other servers, while somebody here listens to their chats. */
 export interface Cluster {
   /**
-   * Hears what others say in a chat, or of a user's chats, and tells it to this server's hub.
-   * @returns the way to stop, once it is heard; nothing where there is nobody to hear.
+   * Passes what other servers tell of a chat, or of a user's chats, to this server's ChatEvents.
+   * @returns the way to stop, once the subscription is open; undefined where there is one server.
    */
   listenToChat(chatId: string): Promise<() => void> | undefined
   listenToUser(userId: string): Promise<() => void> | undefined
   /** A reply of a chat that is listened to. */
   live(messageId: string): LiveReply | undefined
   liveOfChat(chatId: string): LiveReply[]
-  /** Brings the replies of a chat that is listened to up to what the store and the log say. */
+  /** Brings the replies of a chat that is listened to up to date with the store and the log. */
   refresh(chatId: string): Promise<void>
-  /** Has a reply stopped by whoever holds it; resolves when it has ended, or nobody answered. */
+  /** Has its holder stop a reply; resolves when it has ended, or after a second without an answer. */
   stop(reply: MessageRow): Promise<void>
-  /** Has others end what they run of a chat that is gone. */
+  /** Has other servers end what they run of a deleted chat. */
   dropChat(chatId: string): void
-  /** This server has claimed the reply, or ended it: what others told of it is over. */
-  claimed(messageId: string): void
+  /** Stops following a reply: this server holds it now, or has ended it. */
+  forget(messageId: string): void
   close(): Promise<void>
 }
 
-/** Where there is one server alone. */
+/** For a server that is alone. */
 export const noCluster: Cluster = {
   listenToChat: () => undefined,
   listenToUser: () => undefined,
@@ -32,6 +32,6 @@ export const noCluster: Cluster = {
   refresh: async () => {},
   stop: async () => {},
   dropChat: () => {},
-  claimed: () => {},
+  forget: () => {},
   close: async () => {},
 }

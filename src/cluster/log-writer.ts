@@ -1,16 +1,16 @@
 import type { StreamLog, TextLengths } from '../cache/stream-log.js'
 import type { LiveReply } from '../reply/live-reply.js'
 
-/** How long announced text may wait for the log, to share a command with what follows. */
+/** How long announced text may wait to share a command with what follows, in milliseconds. */
 const writeEveryMs = 50
-/** How often a log's life is renewed; it is several times as long. */
+/** How often a log's expiry is renewed, in milliseconds; a log lives several times as long. */
 const renewEveryMs = 10 * 60_000
 
 interface Written {
   lengths: TextLengths
   /** Whether anything was sent to the log. */
   isBegun: boolean
-  /** When the log's life began anew, by `performance.now()`. */
+  /** When the log's expiry was last renewed, by `performance.now()`. */
   renewedAt: number
   writing: Promise<void> | undefined
 }
@@ -23,7 +23,7 @@ export class LogWriter {
 
   constructor(private readonly log: StreamLog) {}
 
-  /** A run of a reply begins, with the text that it has then. */
+  /** A run of a reply begins; what it has so far is not logged again. */
   begin(reply: LiveReply): void {
     const renewedAt = Number.NEGATIVE_INFINITY
     const lengths = lengthsOf(reply)
@@ -36,14 +36,14 @@ export class LogWriter {
     this.#timer ??= setTimeout(this.#tick, writeEveryMs)
   }
 
-  /** Resolves when all that was announced until now is in the log, or could not be stored. */
+  /** Resolves when all that was announced until now was written to the log, or failed to be. */
   async flush(reply: LiveReply): Promise<void> {
     const written = this.#written.get(reply)
     await written?.writing
     if (written && this.#behind.delete(reply)) await this.#write(reply, written)
   }
 
-  /** The run is over: the log takes nothing more, not even from who missed that. */
+  /** Closes the log of a run that is over: it then takes nothing more from any server. */
   async end(reply: LiveReply): Promise<void> {
     this.#behind.delete(reply)
     const written = this.#written.get(reply)
@@ -54,6 +54,7 @@ export class LogWriter {
 
   close(): void {
     clearTimeout(this.#timer)
+    this.log.stop()
   }
 
   readonly #tick = () => {

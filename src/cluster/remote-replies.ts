@@ -1,50 +1,36 @@
 import type { ServerEvents } from '../../schemas/events.js'
 import type { Message, MessageStart } from '../../schemas/messages.js'
 import { chatChannel, serversChannel, userChannel } from '../cache/keys.js'
+import type { Log } from '../logging.js'
 import type { ChatEventName, UserEventName } from '../reply/chat-events.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import type { LiveReply } from '../reply/live-reply.js'
 import { presentMessage } from '../reply/present.js'
-import type { RecentlyEnded } from '../reply/recently-ended.js'
 import { hasEnded } from '../reply/reply-state.js'
 import type { Store } from '../stores/store.js'
 import { within } from '../within.js'
 import type { Cluster } from './cluster.js'
+import type { ClusterMessage } from './cluster-bus.js'
 import { RemoteReply, type RemoteReplyParts } from './remote-reply.js'
-import { Listening } from './subscription-refs.js'
+import { SubscriptionRefs } from './subscription-refs.js'
 
-/** How often the holders of followed replies are told that somebody listens. */
+/** How often the holders of followed replies are told that this server watches them. */
 const watchEveryMs = 1000
-/** After how long without news the store is asked about a reply that runs, or that waits. */
+/** After how long without news of a running or waiting reply the store is asked, in milliseconds. */
 const silenceMs = { running: 1000, waiting: 5000 }
-/** How long a stop waits for the holder. */
+/** How long a stop waits for the holder, in milliseconds. */
 const stopTimeoutMs = 1000
 
-/** What servers ask of each other. */
-export type ClusterMessage =
-  | { watch: string }
-  | { stop: string }
-  | { dropChat: string }
-  /** A place at Ollama. */
-  | { freed: true }
-  /** A server that goes down released what it held. */
-  | { handedOver: true }
+type ChatEvent = { [E in ChatEventName]: { event: E; payload: ServerEvents[E] } }[ChatEventName]
+type UserEvent = { [E in UserEventName]: { event: E; payload: ServerEvents[E] } }[UserEventName]
 
-type ChatNews = { [E in ChatEventName]: { event: E; payload: ServerEvents[E] } }[ChatEventName]
-type UserNews = { [E in UserEventName]: { event: E; payload: ServerEvents[E] } }[UserEventName]
-
-interface Log {
-  warn(details: object, message: string): void
+interface Parts extends RemoteReplyParts {
+  store: Pick<Store, 'listActiveReplies' | 'findMessage'>
+  held: HeldReplies
+  log: Log
 }
 
-interface RemoteRepliesParts extends RemoteReplyParts {
-  store: Store
-  /** The replies that this server holds itself. */
-  held: ReadonlyMap<string, LiveReply>
-  recentlyEnded: RecentlyEnded
-  warnings: Log
-}
-
-/** One reading of a chat's running replies, and the one that follows it when it is asked for. */
+/** A reading of a chat's running replies, and the next one, for those who asked after it began. */
 interface Refreshing {
   done: Promise<void>
   next: Promise<void> | undefined
@@ -52,23 +38,24 @@ interface Refreshing {
 
 /** The replies that other servers hold, followed while somebody here listens to their chats. */
 export class RemoteReplies implements Cluster {
-  /** By chat, then by reply. */
+  /** By id. */
+  readonly #replies = new Map<string, RemoteReply>()
+  /** The same by chat, then by id. */
   readonly #chats = new Map<string, Map<string, RemoteReply>>()
-  readonly #remoteReplies = new Map<string, RemoteReply>()
   readonly #refreshing = new Map<string, Refreshing>()
-  readonly #chatListening: Listening
-  readonly #userListening: Listening
+  readonly #openChats: SubscriptionRefs
+  readonly #openUsers: SubscriptionRefs
   readonly #timer: NodeJS.Timeout
-  #closed = false
+  #isClosed = false
 
-  constructor(private readonly parts: RemoteRepliesParts) {
+  constructor(private readonly parts: Parts) {
     const { bus, chatEvents } = parts
-    this.#chatListening = new Listening(
-      (chatId) => bus.hear<ChatNews>(chatChannel(chatId), (news) => this.#hear(chatId, news)),
+    this.#openChats = new SubscriptionRefs(
+      (chatId) => bus.hear<ChatEvent>(chatChannel(chatId), (event) => this.#hear(chatId, event)),
       (chatId) => this.#leaveChat(chatId),
     )
-    this.#userListening = new Listening((userId) =>
-      bus.hear<UserNews>(userChannel(userId), ({ event, payload }) =>
+    this.#openUsers = new SubscriptionRefs((userId) =>
+      bus.hear<UserEvent>(userChannel(userId), ({ event, payload }) =>
         chatEvents.toUser(userId, event, payload, 'peer'),
       ),
     )
@@ -76,27 +63,27 @@ export class RemoteReplies implements Cluster {
   }
 
   listenToChat(chatId: string): Promise<() => void> {
-    return this.#chatListening.enter(chatId)
+    return this.#openChats.enter(chatId)
   }
 
   listenToUser(userId: string): Promise<() => void> {
-    return this.#userListening.enter(userId)
+    return this.#openUsers.enter(userId)
   }
 
   live(messageId: string): LiveReply | undefined {
-    return this.#remoteReplies.get(messageId)?.reply
+    return this.#replies.get(messageId)?.reply
   }
 
   liveOfChat(chatId: string): LiveReply[] {
-    return Array.from(this.#chats.get(chatId)?.values() ?? [], (remoteReply) => remoteReply.reply)
+    return Array.from(this.#chats.get(chatId)?.values() ?? [], ({ reply }) => reply)
   }
 
-  /** What is being read may be older than what the caller has heard: it is then read once more. */
+  /** A reading under way may be older than what the caller has heard, so another one follows it. */
   async refresh(chatId: string): Promise<void> {
-    if (!this.#chatListening.isOpen(chatId)) return
+    if (!this.#openChats.isOpen(chatId)) return
     const current = this.#refreshing.get(chatId)
     if (!current) return this.#beginRefresh(chatId)
-    // A failure of the current read is its own caller's to handle.
+    // Its own caller handles a failure of the current reading.
     current.next ??= current.done.catch(() => {}).then(() => this.#beginRefresh(chatId))
     await current.next
   }
@@ -116,10 +103,10 @@ export class RemoteReplies implements Cluster {
     const leave = await this.listenToChat(chatId)
     try {
       await this.refresh(chatId)
-      const remoteReply = this.#remoteReplies.get(id)
-      if (!remoteReply) return
+      const remote = this.#replies.get(id)
+      if (!remote) return
       this.#tellServers({ stop: id })
-      await within(remoteReply.reply.end, stopTimeoutMs)
+      await within(remote.reply.end, stopTimeoutMs)
     } finally {
       leave()
     }
@@ -127,98 +114,98 @@ export class RemoteReplies implements Cluster {
 
   dropChat(chatId: string): void {
     this.parts.bus.tell(serversChannel, { dropChat: chatId } satisfies ClusterMessage)
-    for (const remoteReply of this.#chats.get(chatId)?.values() ?? []) this.#drop(remoteReply)
+    for (const remote of this.#chats.get(chatId)?.values() ?? []) this.#drop(remote)
   }
 
-  claimed(messageId: string): void {
-    const remoteReply = this.#remoteReplies.get(messageId)
-    if (remoteReply) this.#drop(remoteReply)
+  forget(messageId: string): void {
+    const remote = this.#replies.get(messageId)
+    if (remote) this.#drop(remote)
   }
 
   async close(): Promise<void> {
-    this.#closed = true
+    this.#isClosed = true
     clearInterval(this.#timer)
-    for (const remoteReply of this.#remoteReplies.values()) this.#drop(remoteReply)
+    for (const remote of this.#replies.values()) this.#drop(remote)
     await Promise.allSettled(
       Array.from(this.#refreshing.values(), ({ done, next }) => next ?? done),
     )
   }
 
-  #tellServers(news: ClusterMessage): void {
-    this.parts.bus.tellLive(serversChannel, news)
+  #tellServers(message: ClusterMessage): void {
+    this.parts.bus.tellLive(serversChannel, message)
   }
 
-  #hear(chatId: string, { event, payload }: ChatNews): void {
+  #hear(chatId: string, { event, payload }: ChatEvent): void {
     if (event === 'message-start') this.#hearStart(chatId, payload)
     else if (event === 'message') this.#hearMessage(chatId, payload)
   }
 
   #hearStart(chatId: string, start: MessageStart): void {
     const { position, estimatedStart } = start
-    const remoteReply = this.#remoteReplies.get(start.id)
-    const isWaiting = remoteReply?.reply.row.status === 'queued'
-    // News may come after the store was read, in which all this is over.
-    if (this.parts.recentlyEnded.find(start.id)) return
-    if (position !== undefined && remoteReply && !isWaiting) return
+    const remote = this.#replies.get(start.id)
+    const isWaiting = remote?.reply.row.status === 'queued'
+    // The event may be older than the end that was read from the store.
+    if (this.parts.held.findEnded(start.id)) return
+    if (position !== undefined && remote && !isWaiting) return
     this.parts.chatEvents.toChat(chatId, 'message-start', start, 'peer')
     if (position !== undefined) {
-      remoteReply?.reply.waitAt({
+      remote?.reply.waitAt({
         position,
         ...(estimatedStart && { estimatedStart: new Date(estimatedStart) }),
       })
-    } else if (remoteReply?.epoch !== start.epoch || isWaiting) {
+    } else if (remote?.epoch !== start.epoch || isWaiting) {
       this.#refreshSoon(chatId)
     }
   }
 
   #hearMessage(chatId: string, message: Message): void {
-    const remoteReply = this.#remoteReplies.get(message.id)
-    if (remoteReply) this.#end(remoteReply, message)
-    // News may come after the end was read from the store.
-    else if (!this.parts.recentlyEnded.find(message.id)) {
+    const remote = this.#replies.get(message.id)
+    if (remote) this.#end(remote, message)
+    // An end that was read from the store has been told already.
+    else if (!this.parts.held.findEnded(message.id)) {
       this.parts.chatEvents.toChat(chatId, 'message', message, 'peer')
     }
   }
 
   async #refresh(chatId: string): Promise<void> {
-    const { store, held, recentlyEnded } = this.parts
-    if (this.#closed) return
+    const { store, held } = this.parts
+    if (this.#isClosed) return
     const rows = await store.listActiveReplies(chatId)
-    if (this.#closed || !this.#chatListening.isOpen(chatId)) return
+    if (this.#isClosed || !this.#openChats.isOpen(chatId)) return
     const following: Promise<void>[] = []
     for (const row of rows) {
-      if (held.has(row.id) || recentlyEnded.find(row.id)) continue
-      let remoteReply = this.#remoteReplies.get(row.id)
-      if (remoteReply?.epoch === row.epoch) remoteReply.take(row)
+      if (held.has(row.id) || held.findEnded(row.id)) continue
+      let remote = this.#replies.get(row.id)
+      if (remote?.epoch === row.epoch) remote.take(row)
       else {
-        if (remoteReply) this.#drop(remoteReply)
-        remoteReply = this.#add(new RemoteReply(row, this.parts))
+        if (remote) this.#drop(remote)
+        remote = this.#add(new RemoteReply(row, this.parts))
       }
-      if (row.status === 'streaming') following.push(this.#follow(remoteReply))
+      if (row.status === 'streaming') following.push(this.#follow(remote))
     }
     const active = new Set(rows.map((row) => row.id))
     for (const { reply } of [...(this.#chats.get(chatId)?.values() ?? [])]) {
       if (active.has(reply.id)) continue
       const found = await store.findMessage(reply.userId, chatId, reply.id)
-      const remoteReply = this.#remoteReplies.get(reply.id)
-      if (!remoteReply || (found && !hasEnded(found))) continue
-      if (found) this.#end(remoteReply, presentMessage(found))
-      else this.#drop(remoteReply)
+      const remote = this.#replies.get(reply.id)
+      if (!remote || (found && !hasEnded(found))) continue
+      if (found) this.#end(remote, presentMessage(found))
+      else this.#drop(remote)
     }
     await Promise.all(following)
   }
 
-  async #follow(remoteReply: RemoteReply): Promise<void> {
-    this.#tellServers({ watch: remoteReply.reply.id })
-    await remoteReply.follow()
+  async #follow(remote: RemoteReply): Promise<void> {
+    this.#tellServers({ watch: remote.reply.id })
+    await remote.follow()
   }
 
-  /** Keeps the holders telling, and asks the store about replies of which nothing is heard. */
+  /** Has the holders go on sending frames, and asks the store about silent replies. */
   #look(): void {
     const now = Date.now()
-    for (const [chatId, remoteReplies] of this.#chats) {
+    for (const [chatId, ofChat] of this.#chats) {
       let isSilent = false
-      for (const { reply, heardAt } of remoteReplies.values()) {
+      for (const { reply, heardAt } of ofChat.values()) {
         const isRunning = reply.row.status === 'streaming'
         if (isRunning) this.#tellServers({ watch: reply.id })
         isSilent ||= now - heardAt > (isRunning ? silenceMs.running : silenceMs.waiting)
@@ -229,38 +216,40 @@ export class RemoteReplies implements Cluster {
 
   #refreshSoon(chatId: string): void {
     this.refresh(chatId).catch((error: unknown) =>
-      this.parts.warnings.warn({ err: error, chatId }, 'replies of other servers are not heard'),
+      this.parts.log.warn(
+        { err: error, chatId },
+        'replies of other servers could not be read from the store; trying again in 1 s',
+      ),
     )
   }
 
-  #add(remoteReply: RemoteReply): RemoteReply {
-    const { id, chatId } = remoteReply.reply
-    const remoteReplies = this.#chats.get(chatId) ?? new Map<string, RemoteReply>()
-    this.#chats.set(chatId, remoteReplies.set(id, remoteReply))
-    this.#remoteReplies.set(id, remoteReply)
-    return remoteReply
+  #add(remote: RemoteReply): RemoteReply {
+    const { id, chatId } = remote.reply
+    const ofChat = this.#chats.get(chatId) ?? new Map<string, RemoteReply>()
+    this.#chats.set(chatId, ofChat.set(id, remote))
+    this.#replies.set(id, remote)
+    return remote
   }
 
-  #end(remoteReply: RemoteReply, message: Message): void {
-    this.#forget(remoteReply)
-    remoteReply.end(message)
-    this.parts.recentlyEnded.note(remoteReply.reply.row)
+  #end(remote: RemoteReply, message: Message): void {
+    this.#remove(remote)
+    remote.end(message)
+    this.parts.held.noteEnded(remote.reply.row)
   }
 
-  #forget({ reply: { id, chatId } }: RemoteReply): void {
-    this.#remoteReplies.delete(id)
-    const remoteReplies = this.#chats.get(chatId)
-    remoteReplies?.delete(id)
-    if (remoteReplies?.size === 0) this.#chats.delete(chatId)
+  #remove({ reply: { id, chatId } }: RemoteReply): void {
+    this.#replies.delete(id)
+    const ofChat = this.#chats.get(chatId)
+    ofChat?.delete(id)
+    if (ofChat?.size === 0) this.#chats.delete(chatId)
   }
 
-  #drop(remoteReply: RemoteReply): void {
-    this.#forget(remoteReply)
-    remoteReply.lose()
+  #drop(remote: RemoteReply): void {
+    this.#remove(remote)
+    remote.lose()
   }
 
   #leaveChat(chatId: string): void {
-    for (const remoteReply of [...(this.#chats.get(chatId)?.values() ?? [])])
-      this.#drop(remoteReply)
+    for (const remote of [...(this.#chats.get(chatId)?.values() ?? [])]) this.#drop(remote)
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Message, MessageChunk } from '../../schemas/messages.js'
 import { replyChannel } from '../cache/keys.js'
 import type { StreamLog, TextParts } from '../cache/stream-log.js'
@@ -6,41 +7,41 @@ import { LiveReply } from '../reply/live-reply.js'
 import type { MessageRow } from '../stores/store.js'
 import type { ClusterBus } from './cluster-bus.js'
 
-/** Text that waits for what is missing before it, in UTF-16 units; of more, the newest is kept. */
+/** The longest text kept while text before it is missing, in UTF-16 units; then the newest counts. */
 const maxAheadUnits = 1024 * 1024
-/** How often, and how many times, text that the log does not have yet is asked for again. */
-const retry = { ms: 50, tries: 20 }
+/** How often, and how many times, the log is asked for missing text. */
+const catchUp = { everyMs: 50, tries: 20 }
 
 export interface RemoteReplyParts {
   chatEvents: ChatEvents
-  log: StreamLog
+  streamLog: StreamLog
   bus: ClusterBus
 }
 
-/** Text that was told, before which text is missing. */
+/** Text that came while text before it is missing. */
 interface Ahead {
   offset: number
   text: string
 }
 
 /**
- * A run of a reply that another server holds, followed here: its text grows by the frames that
- * server tells, and what was lost on the way comes from the stream log, or the store's checkpoint.
- * To sockets and streams of this server it is like a reply of its own.
+ * One run of a reply that another server holds. Its text grows by that server's frames; lost ones
+ * come from the stream log or the store's checkpoint. Clients here hear it like a reply of their own
+ * server.
  */
 export class RemoteReply {
   readonly reply: LiveReply
-  /** When what is known was last up to date, in milliseconds since 1970. */
+  /** When it was last known to be up to date, in milliseconds since 1970. */
   heardAt = Date.now()
   readonly #ahead: { content?: Ahead | undefined; thinking?: Ahead | undefined } = {}
-  #fetching = false
+  #isCatchingUp = false
   #subscribed: Promise<() => Promise<void>> | undefined
 
   constructor(
     row: MessageRow,
     private readonly parts: RemoteReplyParts,
   ) {
-    // Before the epoch's beginning nothing is announced anew.
+    // Text from before this epoch is not announced again.
     const content = row.content.slice(0, row.epochStart)
     this.reply = new LiveReply(row, { content, thinking: '' })
     this.take(row)
@@ -50,7 +51,7 @@ export class RemoteReply {
     return this.reply.epoch
   }
 
-  /** Hears the frames from now on, and fetches what came before; once. */
+  /** Subscribes to its frames, and fetches what came before. Later calls do nothing. */
   async follow(): Promise<void> {
     if (this.#subscribed) return
     const hear = (frame: MessageChunk) => this.#hear(frame)
@@ -59,7 +60,7 @@ export class RemoteReply {
     await this.#catchUp()
   }
 
-  /** Takes the store's record: its text may be further, and the reply may have begun. */
+  /** Takes over what the store's record has more: text, or that the reply has begun. */
   take(row: MessageRow): void {
     this.heardAt = Date.now()
     if (row.status === 'streaming' && this.reply.row.status === 'queued') this.reply.begin(row)
@@ -70,22 +71,22 @@ export class RemoteReply {
     this.#applyAhead()
   }
 
-  /** The reply has ended, and so has this. */
+  /** Ends with the reply; @param message its record as it was told. */
   end(message: Message): void {
     const { createdAt: _, completedAt, ...told } = message
     const { content, thinking = '' } = told
-    // One that another run ended says something else.
+    // A later run may have ended with another text.
     if (content.startsWith(this.reply.text.whole)) {
       this.#extend({ content, thinking }, { content: 0, thinking: 0 })
     }
     this.parts.chatEvents.toChat(this.reply.chatId, 'message', message, 'peer')
-    // A run that began anew has dropped what the one before it thought.
+    // The record's thinking may be an earlier run's, which was dropped.
     const { thinking: __, ...row } = this.reply.row
     const ended = completedAt && { completedAt: new Date(completedAt) }
     this.#close({ ...row, ...told, ...ended })
   }
 
-  /** This run is not to be followed any more. */
+  /** Stops following this run. */
   lose(): void {
     this.#close(undefined)
   }
@@ -103,12 +104,12 @@ export class RemoteReply {
     const isTooMuch = ahead && ahead.text.length + delta.length > maxAheadUnits
     if (follows && !isTooMuch) ahead.text += delta
     else this.#ahead[part] = { offset, text: delta }
-    // What cannot be applied counts as silence, which has the store's checkpoint read.
+    // Frames that cannot be applied count as silence, after which the store is asked.
     if (this.#applyAhead()) this.heardAt = Date.now()
     else void this.#catchUp()
   }
 
-  /** Applies what was told as far as nothing is missing before it. @returns whether all was applied. */
+  /** Applies the kept frames if no text before them is missing. @returns whether none is left. */
   #applyAhead(): boolean {
     for (const part of ['thinking', 'content'] as const) {
       const ahead = this.#ahead[part]
@@ -120,20 +121,20 @@ export class RemoteReply {
     return !this.#ahead.content && !this.#ahead.thinking
   }
 
-  /** Fetches what is missing before the text that was told already. */
+  /** Fetches missing text from the log, until the kept frames follow it. */
   async #catchUp(): Promise<void> {
-    if (this.#fetching) return
-    this.#fetching = true
-    for (let tries = 0; tries < retry.tries && !this.reply.isOver; tries += 1) {
+    if (this.#isCatchingUp) return
+    this.#isCatchingUp = true
+    for (let tries = 0; tries < catchUp.tries && !this.reply.isOver; tries += 1) {
       const known = { content: this.#length('content'), thinking: this.#length('thinking') }
-      this.#extend(await this.parts.log.read(this.reply.id, this.epoch, known), known)
+      this.#extend(await this.parts.streamLog.read(this.reply.id, this.epoch, known), known)
       if (this.#applyAhead()) break
-      await new Promise((resolve) => setTimeout(resolve, retry.ms).unref())
+      await delay(catchUp.everyMs, undefined, { ref: false })
     }
-    this.#fetching = false
+    this.#isCatchingUp = false
   }
 
-  /** Announces what the texts, which begin at `from`, have beyond what is known. */
+  /** Announces what is new in texts that begin at `from`. */
   #extend(texts: TextParts, from: { content: number; thinking: number }): void {
     if (this.reply.isOver) return
     const content = texts.content.slice(this.#length('content') - from.content)

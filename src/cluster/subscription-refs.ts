@@ -1,5 +1,5 @@
-/** Subscriptions that are opened for the first who listens, and closed after the last. */
-export class Listening {
+/** Subscriptions that are shared: opened for the first listener, closed after the last. */
+export class SubscriptionRefs {
   readonly #opened = new Map<string, { listeners: number; close: Promise<() => Promise<void>> }>()
 
   constructor(
@@ -11,15 +11,15 @@ export class Listening {
     return this.#opened.has(key)
   }
 
-  /** @returns the way to stop listening, once the subscription is open. */
+  /** @returns the way to leave, once the subscription is open. */
   async enter(key: string): Promise<() => void> {
     const entry = this.#opened.get(key) ?? { listeners: 0, close: this.open(key) }
     this.#opened.set(key, entry)
     entry.listeners += 1
-    let listens = true
+    let isIn = true
     const leave = () => {
-      if (!listens) return
-      listens = false
+      if (!isIn) return
+      isIn = false
       entry.listeners -= 1
       if (entry.listeners > 0) return
       this.#opened.delete(key)

@@ -1,28 +1,28 @@
+import type { Log } from '../logging.js'
 import { Outage } from '../outage.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import type { LiveReply } from '../reply/live-reply.js'
+import { Backoff } from '../retry.js'
 import type { Store } from '../stores/store.js'
 import { within } from '../within.js'
 
-/** How much text a crash can cost, in milliseconds; while the store fails, the pauses grow. */
-const everyMs = { least: 1000, most: 4000 }
+/** From one checkpoint to the next, in milliseconds, which a crash can cost; longer while they fail. */
+const everyMs = { first: 1000, longest: 4000 }
 
 /** How long closing waits for a pass under way, in milliseconds. */
 const passEndMs = 1000
 
 interface Parts {
   store: Pick<Store, 'checkpoint' | 'updateReply'>
-  /** The replies that this process holds, by id. */
-  held: ReadonlyMap<string, LiveReply>
+  held: HeldReplies
   owner: string
-  /** Called with a reply that another process has taken over or ended, or that was deleted. */
-  onLost: (reply: LiveReply) => void
-  log: ConstructorParameters<typeof Outage>[0]
+  log: Log
 }
 
 /** Stores the texts of running replies once a second: a takeover goes on from there. */
 export class Checkpoints {
   #pass: Promise<void> = Promise.resolve()
-  #pauseMs = everyMs.least
+  readonly #pauses = new Backoff(everyMs)
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
   readonly #outage: Outage
@@ -39,10 +39,10 @@ export class Checkpoints {
     if (this.#isClosed) return
     this.#timer = setTimeout(() => {
       this.#pass = this.#storeAll().then(() => this.start())
-    }, this.#pauseMs)
+    }, this.#pauses.next())
   }
 
-  /** Waits a moment for the pass under way; none follows. */
+  /** Starts no more passes, and waits a moment for the one under way. */
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#timer)
@@ -50,22 +50,21 @@ export class Checkpoints {
   }
 
   async #storeAll(): Promise<void> {
-    const changed = [...this.parts.held.values()].filter((reply) => reply.hasUnstored)
-    if (changed.length === 0) return
+    const changed = this.parts.held.all().filter((reply) => reply.hasUnstored)
+    if (changed.length === 0) return this.#pauses.reset()
     try {
       for (const reply of changed) if (reply.isInPieces) await this.#storeWhole(reply)
       await this.#store(changed.filter((reply) => reply.hasUnstored))
-      this.#pauseMs = everyMs.least
+      this.#pauses.reset()
       this.#outage.over()
     } catch (error) {
-      this.#pauseMs = Math.min(this.#pauseMs * 2, everyMs.most)
       this.#outage.failed(error)
     }
   }
 
   /** Joins what earlier checkpoints have appended. */
   async #storeWhole(reply: LiveReply): Promise<void> {
-    const { store, owner, onLost } = this.parts
+    const { store, owner } = this.parts
     const { id, epoch } = reply
     const whole = reply.whole()
     const stored = await store.updateReply(
@@ -78,18 +77,18 @@ export class Checkpoints {
       },
     )
     reply.markWhole(whole)
-    if (!stored) onLost(reply)
+    if (!stored) reply.lose()
   }
 
   async #store(replies: readonly LiveReply[]): Promise<void> {
-    const { store, owner, onLost } = this.parts
+    const { store, owner } = this.parts
     const pieces = replies.map((reply) => ({ reply, piece: reply.unstored() }))
     const lost = await store.checkpoint(
       pieces.map(({ reply: { id, epoch }, piece }) => ({ id, epoch, owner, ...piece })),
     )
     for (const { reply, piece } of pieces) {
       reply.markStored(piece)
-      if (lost.includes(reply.id)) onLost(reply)
+      if (lost.includes(reply.id)) reply.lose()
     }
   }
 }

@@ -1,19 +1,18 @@
+import type { Log } from '../logging.js'
 import { Outage } from '../outage.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import type { LiveReply } from '../reply/live-reply.js'
 import type { Store } from '../stores/store.js'
 
-/** Renewals that may wait for the store at once: one that is slow must not delay the next. */
+/** How many renewals may be under way: a slow one must not delay the next. */
 const maxPending = 4
 
 interface Parts {
   store: Pick<Store, 'renewLeases'>
-  /** The replies that this process holds, by id. */
-  held: ReadonlyMap<string, LiveReply>
+  held: HeldReplies
   owner: string
   leaseMs: number
-  /** Called with a reply that another process has taken over or ended, or that was deleted. */
-  onLost: (reply: LiveReply) => void
-  log: ConstructorParameters<typeof Outage>[0]
+  log: Log
 }
 
 /** Renews the leases of the replies that this process holds, so that no other one takes them over. */
@@ -42,9 +41,9 @@ export class Leases {
   }
 
   /**
-   * Whether this process may still speak for the replies it holds. After it was stopped for longer
-   * than a lease it may not, until the store has said which of them others took over. While the
-   * store is away it may: should another process have one, clients prefer that one's newer epoch.
+   * Whether this process may tell of its replies. After it was stopped for longer than a lease it may
+   * not, until the store has said which were taken over. While the store is away it may: clients
+   * prefer the newer epoch of another process.
    */
   get valid(): boolean {
     const now = Date.now()
@@ -62,7 +61,7 @@ export class Leases {
     const now = Date.now()
     if (now - this.#tickedAt > leaseMs) this.#isStoreAway = false
     this.#tickedAt = now
-    const replies = [...held.values()].filter((reply) => !reply.isOver && !reply.isGivenUp)
+    const replies = held.all().filter((reply) => !reply.isOver && !reply.isGivenUp)
     if (replies.length === 0) this.#validUntil = now + leaseMs
     if (replies.length === 0 || this.#pending === maxPending) return
     if (now - this.#renewedAt < leaseMs / 3 && !this.#isStoreAway) return
@@ -71,9 +70,9 @@ export class Leases {
     void this.#renew(replies, now)
   }
 
-  /** Extends the leases, and drops the replies that are another process's now. */
+  /** Extends the leases, and loses the replies that another process took over. */
   async #renew(replies: readonly LiveReply[], now: number): Promise<void> {
-    const { store, owner, leaseMs, onLost } = this.parts
+    const { store, owner, leaseMs } = this.parts
     this.#pending++
     try {
       const ids = replies.map(({ id }) => id)
@@ -81,7 +80,7 @@ export class Leases {
       this.#validUntil = Math.max(this.#validUntil, now + leaseMs)
       this.#isStoreAway = false
       this.#outage.over()
-      for (const reply of replies) if (lost.has(reply.id)) onLost(reply)
+      for (const reply of replies) if (lost.has(reply.id)) reply.lose()
     } catch (error) {
       this.#isStoreAway = this.#tickedAt - now < leaseMs
       this.#outage.failed(error)

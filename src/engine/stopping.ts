@@ -4,18 +4,17 @@ import type { Cluster } from '../cluster/cluster.js'
 import { AppError } from '../errors.js'
 import type { ReplyReader } from '../follow/reply-reader.js'
 import type { ChatEvents } from '../reply/chat-events.js'
-import { keptText } from '../reply/kept-text.js'
-import type { LiveReply } from '../reply/live-reply.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import { presentMessage } from '../reply/present.js'
-import { hasEnded, type ReplyState } from '../reply/reply-state.js'
+import { hasEnded, keptText, type ReplyState } from '../reply/reply-state.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { within } from '../within.js'
 
 /** How long a stop waits for its reply's end to be stored, in milliseconds. */
 const stopTimeoutMs = 5000
-/** So often a reply may change hands while it is being stopped. */
+/** How often a reply may change hands while it is being stopped. */
 const maxHands = 4
-/** How long the store's answer may take that has this process hold a reply, in milliseconds. */
+/** How long to wait for our own insert to be acknowledged, in milliseconds. */
 const takingUpMs = 1000
 const lookAgainMs = 10
 
@@ -23,12 +22,10 @@ interface Parts {
   store: Store
   state: ReplyState
   chatEvents: ChatEvents
-  log: StreamLog | undefined
-  /** Every reply that this process holds. */
-  held: ReadonlyMap<string, LiveReply>
-  cluster: Pick<Cluster, 'stop'>
+  streamLog: StreamLog | undefined
+  held: HeldReplies
+  cluster: Pick<Cluster, 'stop' | 'forget'>
   reader: Pick<ReplyReader, 'find'>
-  interrupt: (reply: LiveReply) => void
 }
 
 /** Ends replies on request, wherever they run, and answers once their ends are stored. */
@@ -37,7 +34,7 @@ export class Stopping {
 
   /**
    * Stops a reply.
-   * @returns the record as it ended: stopped, or as it was when it had ended before.
+   * @returns the record as it ended; one that had ended before, as it is.
    * @throws AppError MESSAGE_NOT_FOUND, or STORE_UNAVAILABLE when its end could not be stored.
    */
   async stop(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
@@ -51,7 +48,7 @@ export class Stopping {
     await this.#stopAll(await this.parts.store.listActiveReplies(chatId))
   }
 
-  /** Stops every reply of a user, wherever it runs; resolves when their ends are stored. */
+  /** Stops every reply of a user; resolves when their ends are stored. */
   async stopUser(userId: string): Promise<void> {
     await this.#stopAll(await this.parts.store.listActiveRepliesOf(userId))
   }
@@ -66,20 +63,20 @@ export class Stopping {
     let current: MessageRow | undefined = row
     for (let hands = 0; current && !hasEnded(current); hands++) {
       if (hands === maxHands) throw new AppError('STORE_UNAVAILABLE')
-      const ended = await this.#stopWhoHas(current)
+      const ended = await this.#stopAtHolder(current)
       if (ended) return ended
-      // It is gone, or changed hands meanwhile: whoever has it now is asked.
+      // It is gone, or another process has taken it over meanwhile.
       current = await this.parts.store.findMessage(userId, chatId, id)
     }
     return current
   }
 
-  /** @returns the record as it ended; undefined when it is gone, or another has it since. */
-  async #stopWhoHas(row: MessageRow): Promise<MessageRow | undefined> {
-    const { store, state, chatEvents, log, held, cluster, interrupt } = this.parts
+  /** @returns the record as it ended; undefined when it is gone, or has another holder by now. */
+  async #stopAtHolder(row: MessageRow): Promise<MessageRow | undefined> {
+    const { store, state, chatEvents, streamLog, held, cluster } = this.parts
     const reply = held.get(row.id)
     if (reply) {
-      interrupt(reply)
+      reply.interrupt('stopped')
       const ended = await within(reply.end, stopTimeoutMs)
       if (ended) return ended
       if (!reply.isOver) throw new AppError('STORE_UNAVAILABLE')
@@ -89,14 +86,16 @@ export class Stopping {
     if (!left || hasEnded(left)) return left
     if (left.owner !== row.owner || left.epoch !== row.epoch) return undefined
     if (left.owner === state.owner && (await this.#isTakenUp(row.id))) return undefined
-    // Nobody runs it, or who does cannot be told: it will find that the reply is not its own.
-    const text = await keptText(left, log)
+    // Its holder is dead or cannot be reached; if it lives, its next write finds the reply ended.
+    const text = await keptText(left, streamLog)
     const ended = await state.end(left, { status: 'stopped', text }, left.owner ?? null)
-    if (ended) chatEvents.toChat(row.chatId, 'message', presentMessage(ended))
+    if (!ended) return undefined
+    cluster.forget(row.id)
+    chatEvents.toChat(row.chatId, 'message', presentMessage(ended))
     return ended
   }
 
-  /** Whether this process holds a reply as soon as it hears that it is stored in its name. */
+  /** Waits a moment for a reply that this process is storing. @returns whether it holds it now. */
   async #isTakenUp(messageId: string): Promise<boolean> {
     const deadline = Date.now() + takingUpMs
     while (!this.parts.held.has(messageId) && Date.now() < deadline) await delay(lookAgainMs)

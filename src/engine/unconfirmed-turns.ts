@@ -1,7 +1,9 @@
-import type { Store, StoredTurn } from '../stores/store.js'
+import type { HeldReplies } from '../reply/held-replies.js'
+import type { Store } from '../stores/store.js'
+import type { Runner } from './runner.js'
 
 const lookEveryMs = 1000
-/** For how long a turn may yet turn out to be stored, in milliseconds. */
+/** For how long a turn may still turn out to be stored, in milliseconds. */
 const unconfirmedMs = 60_000
 const maxUnconfirmed = 1000
 
@@ -11,41 +13,35 @@ interface Turn {
   until: number
 }
 
+interface Parts {
+  store: Pick<Store, 'findTurn'>
+  held: HeldReplies
+  runner: Pick<Runner, 'takeUp'>
+}
+
 /**
- * ReplyResponses of which the store never said whether it has them. Each that it has is taken up when it is
- * found; until then no later reply of its chat starts.
+ * Turns that may be stored: the store's answer was lost. Those that are found are taken up; until
+ * then no later reply of their chats starts.
  */
 export class UnconfirmedTurns {
-  /** By the id that the reply has if it is stored. */
-  readonly #replyResponses = new Map<string, Turn>()
+  /** By the id of the reply. */
+  readonly #turns = new Map<string, Turn>()
   #timer: NodeJS.Timeout | undefined
   #isClosed = false
 
-  constructor(
-    private readonly store: Pick<Store, 'findTurn'>,
-    /** Called with a turn that is stored after all. */
-    private readonly onStored: (turn: Pick<StoredTurn, 'message' | 'reply'>) => void,
-  ) {}
+  constructor(private readonly parts: Parts) {}
 
   add(userId: string, messageId: string, replyId: string): void {
-    // Takeover finds what is not looked for here, when its lease ends.
-    if (this.#replyResponses.size >= maxUnconfirmed) return
-    this.#replyResponses.set(replyId, { userId, messageId, until: Date.now() + unconfirmedMs })
+    // A turn beyond the limit is found by takeover, when its lease ends.
+    if (this.#turns.size >= maxUnconfirmed) return
+    this.#turns.set(replyId, { userId, messageId, until: Date.now() + unconfirmedMs })
+    this.parts.held.unconfirmed.add(replyId)
     this.#timer ??= this.#lookLater()
-  }
-
-  get areThere(): boolean {
-    return this.#replyResponses.size > 0
-  }
-
-  hasReply(replyId: string): boolean {
-    return this.#replyResponses.has(replyId)
   }
 
   close(): void {
     this.#isClosed = true
     clearTimeout(this.#timer)
-    this.#replyResponses.clear()
   }
 
   #lookLater(): NodeJS.Timeout {
@@ -53,17 +49,21 @@ export class UnconfirmedTurns {
   }
 
   async #look(): Promise<void> {
-    for (const [replyId, { userId, messageId, until }] of this.#replyResponses) {
+    const { store, held, runner } = this.parts
+    for (const [replyId, { userId, messageId, until }] of this.#turns) {
       const isLastLook = Date.now() > until
       try {
-        const turn = await this.store.findTurn(userId, messageId)
-        if ((turn || isLastLook) && this.#replyResponses.delete(replyId) && turn)
-          this.onStored(turn)
+        const turn = await store.findTurn(userId, messageId)
+        if (this.#isClosed) return
+        if (!turn && !isLastLook) continue
+        this.#turns.delete(replyId)
+        held.unconfirmed.delete(replyId)
+        if (turn) runner.takeUp(turn)
       } catch {
-        // The store is still away: all are asked for again.
+        // The store is still away: all are looked for again.
         break
       }
     }
-    this.#timer = this.#replyResponses.size > 0 && !this.#isClosed ? this.#lookLater() : undefined
+    this.#timer = this.#turns.size > 0 && !this.#isClosed ? this.#lookLater() : undefined
   }
 }

@@ -1,7 +1,8 @@
 import type { ServerEvents } from '../../schemas/events.js'
 import type { Message } from '../../schemas/messages.js'
-import type { QueuePosition } from '../queue/fair-queue.js'
-import { type LiveReply, sliceOf } from '../reply/live-reply.js'
+import type { QueuePosition } from '../queue/forecast.js'
+import { sliceOf } from '../reply/growing-text.js'
+import type { LiveReply } from '../reply/live-reply.js'
 import { presentMessage, presentStart } from '../reply/present.js'
 import { hasEnded } from '../reply/reply-state.js'
 import type { MessageRow } from '../stores/store.js'
@@ -53,13 +54,13 @@ export async function* followLive(
   const { id: messageId, epoch } = reply
   let offset = resumeOffset(reply.row, reply.text, position)
   let thought = 0
-  let toldPlace: QueuePosition | undefined
+  let told: QueuePosition | undefined
   let begun = false
   while (!signal.aborted) {
-    if (!begun && (!reply.place || reply.place !== toldPlace)) {
-      toldPlace = reply.place
-      begun = !toldPlace
-      const data = presentStart(reply.row, toldPlace)
+    if (!begun && (!reply.position || reply.position !== told)) {
+      told = reply.position
+      begun = !told
+      const data = presentStart(reply.row, told)
       yield { event: 'message-start', id: eventId(messageId, epoch, offset), data }
     }
     while (thought < reply.thinking.length) {

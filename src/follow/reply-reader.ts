@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ActiveReply } from '../../schemas/events.js'
 import type { Cluster } from '../cluster/cluster.js'
 import { AppError } from '../errors.js'
+import type { HeldReplies } from '../reply/held-replies.js'
 import type { LiveReply } from '../reply/live-reply.js'
-import type { RecentlyEnded } from '../reply/recently-ended.js'
 import { hasEnded } from '../reply/reply-state.js'
 import type { MessageRow, Store } from '../stores/store.js'
 import { followEnded, followLive, type Position, resumeOffset, type StreamEvent } from './follow.js'
@@ -11,27 +11,27 @@ import { followEnded, followLive, type Position, resumeOffset, type StreamEvent 
 /** How often a reply that no process here holds is looked up again, in milliseconds. */
 const lookAgainMs = 500
 
-/** What clients are given of a chat's replies, wherever these run: what they missed, what comes, the end. */
+interface Parts {
+  store: Pick<Store, 'findMessage' | 'listActiveReplies'>
+  held: HeldReplies
+  cluster: Cluster
+}
+
+/** Gives clients the replies of a chat, wherever they run: what was missed, what comes, the end. */
 export class ReplyReader {
-  #closing = false
+  #isClosing = false
 
-  constructor(
-    private readonly store: Store,
-    /** The replies that this process holds. */
-    private readonly held: ReadonlyMap<string, LiveReply>,
-    private readonly cluster: Cluster,
-    private readonly recentlyEnded: RecentlyEnded,
-  ) {}
+  constructor(private readonly parts: Parts) {}
 
-  /** A reply that runs or waits, here or, where somebody here listens to its chat, elsewhere. */
+  /** A running or waiting reply: of this server, or of another if its chat is listened to here. */
   live(messageId: string): LiveReply | undefined {
-    return this.held.get(messageId) ?? this.cluster.live(messageId)
+    return this.parts.held.get(messageId) ?? this.parts.cluster.live(messageId)
   }
 
   /** The live replies of a chat. */
   liveOfChat(chatId: string): LiveReply[] {
-    const here = [...this.held.values()].filter((reply) => reply.chatId === chatId && !reply.isOver)
-    return [...here, ...this.cluster.liveOfChat(chatId)]
+    const { held, cluster } = this.parts
+    return [...held.ofChat(chatId), ...cluster.liveOfChat(chatId)]
   }
 
   /**
@@ -39,12 +39,12 @@ export class ReplyReader {
    * @throws AppError MESSAGE_NOT_FOUND.
    */
   async find(userId: string, chatId: string, messageId: string): Promise<MessageRow> {
-    // A reply that runs here need not be read, with all its text, by each who rejoins it.
-    const held = this.held.get(messageId)
+    // Rejoining a reply that runs here reads nothing from the store.
+    const held = this.parts.held.get(messageId)
     const isOwn = held?.userId === userId && held.chatId === chatId
-    // Of one that was given up, such as when its chat was deleted, only the store knows.
+    // One that was lost may have been deleted, which the store knows.
     if (isOwn && !held.isOver && !held.isGivenUp) return held.row
-    const row = await this.store.findMessage(userId, chatId, messageId)
+    const row = await this.parts.store.findMessage(userId, chatId, messageId)
     if (!row) throw new AppError('MESSAGE_NOT_FOUND')
     return row
   }
@@ -59,10 +59,10 @@ export class ReplyReader {
   }
 
   /**
-   * What a client that joins a chat is given: the replies that have not ended, and the one it asks
-   * for even when it has.
-   * @returns a look, to be taken in the same turn of the loop in which the client begins to hear
-   *   frames: what it answers and what then comes neither overlap nor leave a gap.
+   * What a client that joins a chat is given: the replies that have not ended, and the one that it
+   * asks for.
+   * @returns a function to call in the turn of the loop in which the client begins to hear frames, so
+   *   that its answer and the frames neither overlap nor leave a gap.
    * @throws AppError MESSAGE_NOT_FOUND when the one asked for is not in the chat.
    */
   async activeReplies(
@@ -71,15 +71,15 @@ export class ReplyReader {
     asked: { messageId?: string | undefined } & Position,
   ): Promise<() => ActiveReply[]> {
     const { messageId } = asked
-    await this.cluster.refresh(chatId)
-    const stored = await this.store.listActiveReplies(chatId)
+    await this.parts.cluster.refresh(chatId)
+    const stored = await this.parts.store.listActiveReplies(chatId)
     const wanted = messageId ? await this.find(userId, chatId, messageId) : undefined
     return () => {
       const rows = new Map(stored.map((row) => [row.id, row]))
       for (const reply of this.liveOfChat(chatId)) rows.set(reply.id, reply.row)
       if (wanted?.role === 'assistant') rows.set(wanted.id, rows.get(wanted.id) ?? wanted)
       return [...rows.values()]
-        .map((row) => this.recentlyEnded.find(row.id) ?? row)
+        .map((row) => this.parts.held.findEnded(row.id) ?? row)
         .filter((row) => row.id === messageId || !hasEnded(row))
         .map((row) => this.#activeReply(row, row.id === messageId ? asked : {}))
     }
@@ -110,7 +110,7 @@ export class ReplyReader {
     for (;;) {
       const row = (await this.live(id)?.end) ?? (await this.find(userId, chatId, id))
       if (hasEnded(row)) return row
-      if (this.#closing) throw new AppError('SHUTTING_DOWN', { replyId: id })
+      if (this.#isClosing) throw new AppError('SHUTTING_DOWN', { replyId: id })
       signal.throwIfAborted()
       await delay(lookAgainMs, undefined, { ref: false })
     }
@@ -118,7 +118,7 @@ export class ReplyReader {
 
   /** Ends the streams that are open. */
   close(): void {
-    this.#closing = true
+    this.#isClosing = true
   }
 
   async *#follow(
@@ -127,10 +127,10 @@ export class ReplyReader {
     signal: AbortSignal,
   ): AsyncGenerator<StreamEvent> {
     let from = position
-    const leave = await this.cluster.listenToChat(row.chatId)
+    const leave = await this.parts.cluster.listenToChat(row.chatId)
     try {
-      while (!signal.aborted && !this.#closing) {
-        await this.cluster.refresh(row.chatId)
+      while (!signal.aborted && !this.#isClosing) {
+        await this.parts.cluster.refresh(row.chatId)
         const reply = this.live(row.id)
         if (reply) {
           for await (const event of followLive(reply, from, signal)) {
@@ -140,10 +140,10 @@ export class ReplyReader {
             from = { epoch: reply.epoch, offset }
           }
         }
-        const found = await this.store.findMessage(row.userId, row.chatId, row.id)
+        const found = await this.parts.store.findMessage(row.userId, row.chatId, row.id)
         if (!found) return
         if (hasEnded(found)) return yield* followEnded(found, from)
-        if (!this.live(row.id) && !this.#closing) {
+        if (!this.live(row.id) && !this.#isClosing) {
           await delay(lookAgainMs, undefined, { ref: false })
         }
       }
@@ -164,7 +164,7 @@ export class ReplyReader {
       offset,
       text: content.slice(offset),
       ...(thinking && { thinking }),
-      ...(reply?.place && { position: reply.place.position }),
+      ...(reply?.position && { position: reply.position.position }),
     }
   }
 }

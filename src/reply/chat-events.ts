@@ -1,11 +1,12 @@
 import type { ServerEvents } from '../../schemas/events.js'
+import type { Log } from '../logging.js'
 
-/** What is told to those who look at a chat. */
+/** Events to the room of a chat. */
 export type ChatEventName = 'message' | 'message-start' | 'message-chunk'
-/** What is told to all of a user's devices. */
+/** Events to all of a user's devices. */
 export type UserEventName = 'chat-created' | 'chat-updated' | 'chat-deleted'
 
-/** Whether this server says it, or another one did. */
+/** Whether the event is this server's, or was heard from another one. */
 export type Origin = 'here' | 'peer'
 
 export interface ChatEventsListener {
@@ -23,19 +24,16 @@ export interface ChatEventsListener {
   ): void
 }
 
-/** For how long, in milliseconds, something may yet be said of a chat that is gone. */
+/** How long events of a deleted chat may still come, in milliseconds. */
 const goneMs = 10_000
 
-/**
- * Where the engine says what happens and transports listen; neither knows the other. Delivery is
- * synchronous, so what is said in one turn of the loop is heard in the order it was said.
- */
+/** The event bus between the engine and the transports. Delivery is synchronous and in order. */
 export class ChatEvents {
   readonly #listeners = new Set<ChatEventsListener>()
   readonly #goneChats = new Set<string>()
 
-  /** @param onFault told of what a listener throws, which concerns neither the engine nor the others. */
-  constructor(private readonly onFault: (error: unknown) => void) {}
+  /** @param log told of what a listener throws; the engine and the other listeners go on. */
+  constructor(private readonly log: Pick<Log, 'error'>) {}
 
   /** @returns the way to stop listening. */
   listen(listener: ChatEventsListener): () => void {
@@ -43,13 +41,13 @@ export class ChatEvents {
     return () => this.#listeners.delete(listener)
   }
 
-  /** A chat was deleted, here or at another server: no news of it is told after that of its end. */
+  /** A chat was deleted, here or at another server: nothing is told of it any more. */
   chatGone(chatId: string): void {
     this.#goneChats.add(chatId)
     setTimeout(() => this.#goneChats.delete(chatId), goneMs).unref()
   }
 
-  /** Whether a chat was deleted a moment ago: what was read or stored of it before is void. */
+  /** Whether a chat was deleted a moment ago; what was read of it before is out of date. */
   isGone(chatId: string): boolean {
     return this.#goneChats.has(chatId)
   }
@@ -60,13 +58,7 @@ export class ChatEvents {
     payload: ServerEvents[E],
     origin: Origin = 'here',
   ): void {
-    for (const listener of this.#listeners) {
-      try {
-        listener.toChat(chatId, event, payload, origin)
-      } catch (error) {
-        this.onFault(error)
-      }
-    }
+    this.#tell((listener) => listener.toChat(chatId, event, payload, origin))
   }
 
   toUser<E extends UserEventName>(
@@ -76,11 +68,18 @@ export class ChatEvents {
     origin: Origin = 'here',
   ): void {
     if ('chat' in payload && this.isGone(payload.chat.id)) return
+    this.#tell((listener) => listener.toUser(userId, event, payload, origin))
+  }
+
+  #tell(tell: (listener: ChatEventsListener) => void): void {
     for (const listener of this.#listeners) {
       try {
-        listener.toUser(userId, event, payload, origin)
+        tell(listener)
       } catch (error) {
-        this.onFault(error)
+        this.log.error(
+          { err: error },
+          'a listener of chat events failed; clients may have missed one',
+        )
       }
     }
   }

@@ -1,137 +1,59 @@
 import type { MessageChunk } from '../../schemas/messages.js'
-import type { QueuePosition } from '../queue/fair-queue.js'
+import type { Ticket } from '../queue/fair-order.js'
+import type { QueuePosition } from '../queue/forecast.js'
 import type { ChatRow, MessageRow, TextPiece, TokenCount } from '../stores/store.js'
+import { beginsSlice, GrowingText, wholePairs } from './growing-text.js'
 import type { KeptText } from './reply-state.js'
 
 /** Why a reply's run is ended from outside. */
 export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
 
-/** The longest frame of a reply's text or thinking, in UTF-16 units: 64 KiB hold any text of it. */
-const sliceUnits = 16 * 1024
-
 /**
- * After so many pieces, or so many UTF-16 units that may have been stored more than once, the store
- * is given the texts whole: a record of MongoDB's has 16 MB, of which the longest reply takes 12.
+ * After so many pieces, or UTF-16 units that may have been stored twice, the store is given the texts
+ * whole: a record of MongoDB's holds 16 MB, of which the longest reply takes 12.
  */
 const most = { pieces: 1000, repeatedUnits: 256 * 1024 }
 
-/**
- * One kind of a reply's text: what was announced, and what came since. It is kept in blocks, since
- * reading any part of one long string that grows has V8 copy all of it.
- */
-class GrowingText {
-  /** Announced text; each block but the last is full. */
-  readonly #blocks: string[] = []
-  /** Of the announced text, in UTF-16 units. */
-  length = 0
-  #pending = ''
-
-  constructor(text: string) {
-    this.#announce(text)
-  }
-
-  get whole(): string {
-    return this.from(0)
-  }
-
-  /** The length of all that was received. */
-  get received(): number {
-    return this.length + this.#pending.length
-  }
-
-  get hasPending(): boolean {
-    return this.#pending !== ''
-  }
-
-  append(delta: string): void {
-    this.#pending += delta
-  }
-
-  /** All that was received from `offset` on. */
-  from(offset: number): string {
-    return this.slice(offset) + this.#pending.slice(Math.max(0, offset - this.length))
-  }
-
-  /** Announced text from `offset` on. */
-  slice(offset: number, end = this.length): string {
-    const first = Math.floor(offset / sliceUnits)
-    const start = first * sliceUnits
-    const blocks = this.#blocks.slice(first, Math.ceil(end / sliceUnits))
-    return blocks.join('').slice(offset - start, end - start)
-  }
-
-  /** The rest of the slice that `offset` is in. */
-  restOfSlice(offset: number): string {
-    const end = boundaryAfter(offset)
-    return this.slice(offset, splitsPair(this.slice(end - 1, end)) ? end + 1 : end)
-  }
-
-  /** Announces one slice of what came since, and answers with it. */
-  flush(): { offset: number; delta: string } {
-    const offset = this.length
-    const delta = sliceOf(this.#pending, 0)
-    this.#pending = delta.length === this.#pending.length ? '' : this.#pending.slice(delta.length)
-    this.#announce(delta)
-    return { offset, delta }
-  }
-
-  #announce(text: string): void {
-    for (let at = 0; at < text.length; ) {
-      const last = this.#blocks.length - 1
-      const block = this.length % sliceUnits === 0 ? '' : (this.#blocks[last] ?? '')
-      const piece = text.slice(at, at + sliceUnits - block.length)
-      this.#blocks[block === '' ? last + 1 : last] = block + piece
-      this.length += piece.length
-      at += piece.length
-    }
-  }
-}
-
-/**
- * A reply that this process holds: waiting in the queue, or running. Its text grows here; what was
- * announced of it is what the store's checkpoints, sockets and followers may see.
- */
-export class LiveReply {
+/** A reply that waits or runs, with its text as it grows. Clients may see what was announced of it. */
+export class LiveReply implements Ticket {
   readonly id: string
   readonly userId: string
   readonly chatId: string
   readonly seq: number
   readonly text: GrowingText
   readonly thinking: GrowingText
-  /** A line from the model is a token. */
+  /** A line from the model counts as a token. */
   readonly tokens: TokenCount
-  /** How many of them the announced texts have. */
+  /** The tokens of the announced texts. */
   announcedTokens: number
   /** How much of each text the store has. */
   #stored: TextPiece['from']
   /** What the store was given since it had the texts whole. */
   #given = { pieces: 0, repeatedUnits: 0 }
-  /** Whether its end is being stored: a checkpoint that misses it says nothing then. */
+  /** Whether its end is being stored. */
   isEnding = false
   /** Where it waits; undefined once it runs. */
-  place: QueuePosition | undefined
+  position: QueuePosition | undefined
   /** Ends the run; its reason is an Interruption. */
   readonly #controller = new AbortController()
   readonly #watchers = new Set<() => void>()
-  /** The last frame, so that followers who are up to date share it. */
+  /** The last frame, which followers who are up to date share. */
   #lastFrame: MessageChunk | undefined
-  /** The frames that begin a slice, so that those who are behind share them. */
+  /** The frames that begin a slice, which followers who are behind share. */
   readonly #frames = {
     text: new Map<number, MessageChunk>(),
     thinking: new Map<number, MessageChunk>(),
   }
-  #ended = false
-  #givenUp = false
+  #isOver = false
+  #isGivenUp = false
   readonly #resolveEnd: (row: MessageRow | undefined) => void
-  /**
-   * The record as it ended; undefined when this process lost it: it was deleted, or another
-   * process holds it or has ended it.
-   */
+  /** The record as it ended; undefined when it was deleted, or another process took it over. */
   readonly end: Promise<MessageRow | undefined>
 
   /**
-   * @param row the record as this process holds it; @param text what it begins with.
-   * @param begunIn its chat, where the record was stored as that of a reply that has begun.
+   * @param row the record as this process holds it.
+   * @param text what it begins with.
+   * @param begunIn its chat, when the reply was stored as one that has begun.
    */
   constructor(
     public row: MessageRow,
@@ -159,7 +81,7 @@ export class LiveReply {
     return new LiveReply(row, { content: '', thinking: '' })
   }
 
-  /** A reply whose record was just stored as that of one that has begun; @param chat as it is. */
+  /** A reply that was stored as one that has begun; @param chat as it then was. */
   static begun(row: MessageRow, chat: ChatRow): LiveReply {
     return new LiveReply(row, { content: '', thinking: '' }, chat)
   }
@@ -168,7 +90,7 @@ export class LiveReply {
     return this.row.epoch
   }
 
-  /** Whether nothing has come of it yet. */
+  /** Whether the model has said nothing yet. */
   get isSilent(): boolean {
     return this.text.received === 0 && this.thinking.received === 0
   }
@@ -182,29 +104,34 @@ export class LiveReply {
   }
 
   get isOver(): boolean {
-    return this.#ended
+    return this.#isOver
   }
 
-  /** Whether this process is to do no more about it. */
+  /** Whether this process has lost it or hands it over. */
   get isGivenUp(): boolean {
-    return this.#givenUp
+    return this.#isGivenUp
   }
 
-  /** Only the first reason ends the run; a process that goes down or loses the reply gives it up. */
+  /** Ends the wait or the run; only the first reason counts. */
   interrupt(reason: Interruption): void {
-    this.#givenUp ||= reason === 'lost' || reason === 'released'
+    this.#isGivenUp ||= reason === 'lost' || reason === 'released'
     this.#controller.abort(reason)
   }
 
-  waitAt(place: QueuePosition): void {
-    this.place = place
+  /** The store says that another process has it or that it is gone: unless its end is being stored. */
+  lose(): void {
+    if (!this.#isOver && !this.isEnding) this.interrupt('lost')
+  }
+
+  waitAt(position: QueuePosition): void {
+    this.position = position
     this.#wake()
   }
 
-  /** Its turn has come, with the record as it then is. */
+  /** Its turn has come; @param row the record as it then is. */
   begin(row: MessageRow): void {
     this.row = row
-    this.place = undefined
+    this.position = undefined
     this.#wake()
   }
 
@@ -219,13 +146,13 @@ export class LiveReply {
     return this.text.received > content || this.thinking.received > thinking
   }
 
-  /** Whether the next checkpoint is to be of the whole texts, given to `markWhole` when stored. */
+  /** Whether the next checkpoint is to be `whole`, given to `markWhole` when stored. */
   get isInPieces(): boolean {
     const { pieces, repeatedUnits } = this.#given
     return pieces >= most.pieces || repeatedUnits >= most.repeatedUnits
   }
 
-  /** The text since the last checkpoint, to be given to `markStored` when the store has it. */
+  /** The text since the last checkpoint, given to `markStored` when stored. */
   unstored(): TextPiece {
     const piece = this.#from(this.#stored)
     this.#given.pieces++
@@ -247,7 +174,7 @@ export class LiveReply {
     }
   }
 
-  /** All that came of it, for whoever goes on with it. */
+  /** All that came, for the process that goes on with it. */
   get kept(): KeptText {
     const { text, thinking, tokens } = this
     return { content: text.whole, thinking: thinking.whole, tokens: { ...tokens } }
@@ -267,7 +194,7 @@ export class LiveReply {
     this.markStored(whole)
   }
 
-  /** Announces what is pending to `tell`: thinking first, as a model thinks before it speaks. */
+  /** Announces pending text in frames; thinking first, as a model thinks before it speaks. */
   flush(tell: (frame: MessageChunk) => void): void {
     const { chatId, id: messageId, epoch } = this
     while (this.thinking.hasPending) {
@@ -283,7 +210,7 @@ export class LiveReply {
     this.#wake()
   }
 
-  /** The frame of announced text that begins at `offset`, of one slice at most. */
+  /** The announced text from `offset` on as a frame, of one slice at most. */
   frameFrom(offset: number, thinking: boolean): MessageChunk {
     if (!thinking && this.#lastFrame?.offset === offset) return this.#lastFrame
     const frames = thinking ? this.#frames.thinking : this.#frames.text
@@ -302,18 +229,18 @@ export class LiveReply {
     return frame
   }
 
-  /** Settles the run: with the record as it ended, or with nothing when it was lost. */
+  /** Settles `end`: with the record as it ended, or with nothing when it was lost. */
   finish(row: MessageRow | undefined): void {
-    if (this.#ended) return
-    this.#ended = true
+    if (this.#isOver) return
+    this.#isOver = true
     if (row) this.row = row
     this.#resolveEnd(row)
     this.#wake()
   }
 
-  /** Resolves at the next flush or at the end, or when the signal is aborted. */
+  /** Resolves at the next change of its text, position or state, or when the signal is aborted. */
   changed(signal: AbortSignal): Promise<void> {
-    if (this.#ended || signal.aborted) return Promise.resolve()
+    if (this.#isOver || signal.aborted) return Promise.resolve()
     return new Promise((resolve) => {
       const wake = () => {
         this.#watchers.delete(wake)
@@ -331,24 +258,3 @@ export class LiveReply {
 }
 
 const unitsOf = ({ content, thinking }: TextPiece) => content.length + thinking.length
-
-/** The rest of the slice of `text` that `offset` is in. */
-export const sliceOf = (text: string, offset: number) => text.slice(offset, sliceEnd(text, offset))
-
-/** Slices end at the same places for everyone, and never inside a surrogate pair. */
-function sliceEnd(text: string, offset: number): number {
-  const end = boundaryAfter(offset)
-  if (end >= text.length) return text.length
-  return splitsPair(text.slice(end - 1, end)) ? end + 1 : end
-}
-
-const boundaryAfter = (offset: number) => (Math.floor(offset / sliceUnits) + 1) * sliceUnits
-
-/** Whether text that ends with `lastUnit` ends inside a surrogate pair. */
-const splitsPair = (lastUnit: string) => lastUnit >= '\ud800' && lastUnit <= '\udbff'
-
-/** Half a surrogate pair waits for the other half: no store keeps it alone. */
-const wholePairs = (text: string) => (splitsPair(text.slice(-1)) ? text.slice(0, -1) : text)
-
-/** Whether a slice may begin at `offset`: a unit later where a pair would have been split. */
-const beginsSlice = (offset: number) => offset % sliceUnits <= 1

@@ -1,5 +1,10 @@
 import type { MessageFault, MessageStatus, Usage } from '../../schemas/messages.js'
+import type { Cache } from '../cache/cache.js'
+import { chatsState } from '../cache/keys.js'
+import { forget } from '../cache/read-through.js'
+import type { StreamLog } from '../cache/stream-log.js'
 import type { MessageRow, ReplyChange, ReplyCondition, Store, TokenCount } from '../stores/store.js'
+import type { HeldReplies } from './held-replies.js'
 
 /*
  * The life of a reply, and the only place that moves it:
@@ -77,24 +82,31 @@ const ending = ({
   ...(error && { error }),
 })
 
+interface Parts {
+  store: Pick<Store, 'updateReply'>
+  cache: Cache
+  streamLog: StreamLog | undefined
+  held: HeldReplies
+  /** This process's id, among all that share the store. */
+  owner: string
+  leaseMs: number
+}
+
 export class ReplyState {
-  constructor(
-    private readonly store: Store,
-    /** This process, among all that share the store. */
-    readonly owner: string,
-    private readonly leaseMs: number,
-    /** Called with a reply that was claimed or has ended, before anybody is told. */
-    private readonly onMoved: (row: MessageRow) => void,
-  ) {}
+  readonly owner: string
+
+  constructor(private readonly parts: Parts) {
+    this.owner = parts.owner
+  }
 
   /** The end of a lease that begins now. */
   leaseUntil(): Date {
-    return new Date(Date.now() + this.leaseMs)
+    return new Date(Date.now() + this.parts.leaseMs)
   }
 
   /** A waiting reply's turn has come. Each arrow answers undefined to who lost. */
   begin(row: MessageRow): Promise<MessageRow | undefined> {
-    return this.store.updateReply(
+    return this.parts.store.updateReply(
       row.id,
       { status: ['queued', 'streaming'], epoch: row.epoch, owner: this.owner },
       { status: 'streaming', leaseUntil: this.leaseUntil() },
@@ -132,7 +144,7 @@ export class ReplyState {
 
   /** Gives a reply up for any process to claim at once; its text so far is kept. */
   release(row: MessageRow, text: KeptText): Promise<MessageRow | undefined> {
-    return this.store.updateReply(
+    return this.parts.store.updateReply(
       row.id,
       { status: ['queued', 'streaming'], epoch: row.epoch, owner: this.owner },
       { owner: null, leaseUntil: new Date(0), ...textChange(text), tokens: text.tokens },
@@ -153,10 +165,15 @@ export class ReplyState {
     return this.#move(row.id, lapsedAsFound(row), ending(outcome))
   }
 
-  /** Every transition is published, because the process that stored the reply may have died. */
+  /** Makes a claim or an end known in this process before anybody is told of it. */
   async #move(...update: Parameters<Store['updateReply']>): Promise<MessageRow | undefined> {
-    const moved = await this.store.updateReply(...update)
-    if (moved) this.onMoved(moved)
+    const { store, cache, streamLog, held } = this.parts
+    const moved = await store.updateReply(...update)
+    if (!moved) return undefined
+    void forget(cache, chatsState(moved.userId))
+    // The log of a reply that is held here is closed by its writer; of others the holder may be dead.
+    if (hasEnded(moved) && !held.has(moved.id)) void streamLog?.close(moved.id, moved.epoch)
+    held.noteEnded(moved)
     return moved
   }
 }
@@ -164,4 +181,17 @@ export class ReplyState {
 /** Whether a reply has reached its one terminal state. */
 export function hasEnded(row: { status: MessageStatus }): boolean {
   return row.status !== 'queued' && row.status !== 'streaming'
+}
+
+/** The longest text kept of an unfinished reply: its checkpoint, and what the stream log adds. */
+export async function keptText(row: MessageRow, log: StreamLog | undefined): Promise<KeptText> {
+  const { content, thinking = '', tokens = { kept: 0, discarded: 0 } } = row
+  const known = { content: content.length, thinking: thinking.length }
+  const more = await log?.read(row.id, row.epoch, known)
+  if (!more) return { content, thinking, tokens }
+  return {
+    content: content + more.content,
+    thinking: thinking + more.thinking,
+    tokens: { ...tokens, kept: more.tokens ?? tokens.kept },
+  }
 }

@@ -21,15 +21,15 @@ const row: MessageRow = {
 }
 
 /** Has told nothing to others, nor heard of them: it is not followed. */
-const mirrorOf = (row: MessageRow) =>
+const followed = (row: MessageRow) =>
   new RemoteReply(row, {
-    chatEvents: new ChatEvents((error) => t.error(error)),
+    chatEvents: new ChatEvents({ error: ({ err }) => t.error(err) }),
     bus: undefined as never,
-    log: undefined as never,
+    streamLog: undefined as never,
   })
 
 t.test('a reply that another run ended without thinking has none of an earlier run', async (t) => {
-  const remoteReply = mirrorOf(row)
+  const remoteReply = followed(row)
   const { thinking: _, ...ended } = { ...row, epoch: 2, status: 'stopped' as const }
   remoteReply.end(presentMessage(ended))
   t.match(await remoteReply.reply.end, { status: 'stopped', content: '' })
@@ -37,7 +37,7 @@ t.test('a reply that another run ended without thinking has none of an earlier r
 })
 
 t.test('the end’s own thinking is kept', async (t) => {
-  const remoteReply = mirrorOf(row)
+  const remoteReply = followed(row)
   remoteReply.end(presentMessage({ ...row, content: 'so', status: 'complete' }))
   t.match(await remoteReply.reply.end, {
     status: 'complete',
@@ -57,7 +57,7 @@ t.test('a reply that ended elsewhere is told as it was told there, with every fi
     error: { code: 'MODEL_FAILED', message: 'It failed.' },
     completedAt: new Date(),
   })
-  const remoteReply = mirrorOf(row)
+  const remoteReply = followed(row)
   remoteReply.end(ended)
   const told = await remoteReply.reply.end
   t.same(told && presentMessage(told), ended)

@@ -7,7 +7,7 @@ import { ChatEvents } from '../../src/reply/chat-events.js'
 import { LiveReply } from '../../src/reply/live-reply.js'
 
 function start(t: Test, waitMs = 0) {
-  const chatEvents = new ChatEvents((error) => t.error(error))
+  const chatEvents = new ChatEvents({ error: ({ err }) => t.error(err) })
   const told: string[] = []
   const frames = new EventEmitter()
   chatEvents.listen({

@@ -3,8 +3,8 @@ import t from 'tap'
 import type { Message, MessageChunk, Turn } from '../../schemas/messages.js'
 import { noCluster } from '../../src/cluster/cluster.js'
 import { ReplyReader } from '../../src/follow/reply-reader.js'
+import { HeldReplies } from '../../src/reply/held-replies.js'
 import { LiveReply } from '../../src/reply/live-reply.js'
-import { RecentlyEnded } from '../../src/reply/recently-ended.js'
 import { openSqliteStore } from '../../src/stores/sqlite.js'
 import { readEvents } from '../../web/events.js'
 import { startApp } from '../services/app.js'
@@ -136,11 +136,12 @@ t.test('a reply that was deleted is not found while its run here still ends', as
   await store.createChat(chat)
   const { reply: row } = await store.appendTurn(aTurn(chat))
   const reply = LiveReply.queued(row)
-  const held = new Map([[row.id, reply]])
-  const rejoining = new ReplyReader(store, held, noCluster, new RecentlyEnded())
-  t.equal(await rejoining.find(chat.userId, chat.id, row.id), row)
+  const held = new HeldReplies()
+  held.hold(reply)
+  const reader = new ReplyReader({ store, held, cluster: noCluster })
+  t.equal(await reader.find(chat.userId, chat.id, row.id), row)
   await store.deleteChat(chat.userId, chat.id)
   reply.interrupt('lost')
   t.equal(reply.isOver, false)
-  await t.rejects(rejoining.find(chat.userId, chat.id, row.id), { code: 'MESSAGE_NOT_FOUND' })
+  await t.rejects(reader.find(chat.userId, chat.id, row.id), { code: 'MESSAGE_NOT_FOUND' })
 })

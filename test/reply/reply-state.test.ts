@@ -1,5 +1,7 @@
+import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { newId } from '../../src/ids.js'
+import { HeldReplies } from '../../src/reply/held-replies.js'
 import { ReplyState } from '../../src/reply/reply-state.js'
 import type { ReplyChange } from '../../src/stores/store.js'
 import { startApp } from '../services/app.js'
@@ -7,6 +9,12 @@ import { aChat, aTurn } from '../stores/rows.js'
 
 const nothing = { content: '', thinking: '', tokens: { kept: 0, discarded: 0 } }
 const stop = { status: 'stopped' } as const
+
+const stateOf = ({ store, cache }: FastifyInstance, owner: string) =>
+  new ReplyState({
+    ...{ store, cache, owner, leaseMs: 1000, held: new HeldReplies() },
+    streamLog: undefined,
+  })
 
 /** A streaming reply that `dead` holds, and the transitions as a process named `here` makes them. */
 async function start(t: Test, change: ReplyChange = {}) {
@@ -20,9 +28,10 @@ async function start(t: Test, change: ReplyChange = {}) {
   const row = await store.updateReply(reply.id, { status: ['queued'] }, begun)
   if (!row) throw new Error('the reply was not stored')
   return {
+    app,
     store,
     row,
-    state: new ReplyState(store, 'here', 1000, () => {}),
+    state: stateOf(app, 'here'),
     find: () => store.findMessage(chat.userId, chat.id, reply.id),
     /** What another process does meanwhile. */
     meanwhile: (change: ReplyChange) => store.updateReply(row.id, { status: [row.status] }, change),
@@ -93,12 +102,12 @@ for (const [whose, owner, counts] of [
 }
 
 t.test('a release is claimed with its text and its tokens', async (t) => {
-  const { store, row, state } = await start(t, { owner: 'here' })
+  const { app, row, state } = await start(t, { owner: 'here' })
   const kept = { content: 'One two', thinking: 'Hm', tokens: { kept: 3, discarded: 4 } }
   const released = await state.release(row, kept)
   t.match(released, { content: 'One two', thinking: 'Hm', leaseUntil: new Date(0) })
   t.equal(released?.owner, undefined)
   if (!released) return
-  const claimed = await new ReplyState(store, newId(), 1000, () => {}).claim(released, kept)
+  const claimed = await stateOf(app, newId()).claim(released, kept)
   t.match(claimed, { epoch: 2, epochStart: 7, takeovers: 0, tokens: { kept: 3, discarded: 4 } })
 })
