@@ -1,10 +1,9 @@
 import type { ServerEvents } from '../../schemas/events.js'
 import type { Message } from '../../schemas/messages.js'
-import type { QueuePosition } from '../queue/forecast.js'
+import type { QueuePosition } from '../queue/fair-order.js'
 import { sliceOf } from '../reply/growing-text.js'
-import type { LiveReply } from '../reply/live-reply.js'
+import { hasEnded, type LiveReply } from '../reply/live-reply.js'
 import { presentMessage, presentStart } from '../reply/present.js'
-import { hasEnded } from '../reply/reply-state.js'
 import type { MessageRow } from '../stores/store.js'
 
 /** A frame of a reply's stream, and the id from which a client rejoins after it. */

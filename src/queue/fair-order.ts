@@ -1,4 +1,9 @@
-import type { QueuePosition } from './forecast.js'
+export interface QueuePosition {
+  /** 1 is next. */
+  position: number
+  /** Undefined until one reply has ended and shown how long replies take. */
+  estimatedStart?: Date
+}
 
 /** A reply that waits for a slot, or has one. */
 export interface Ticket {

@@ -1,6 +1,12 @@
 import { AppError, type ErrorCode } from '../errors.js'
-import { FairOrder, type QueueLimits, type Request, type Ticket } from './fair-order.js'
-import { forecast, type QueuePosition } from './forecast.js'
+import {
+  FairOrder,
+  type QueueLimits,
+  type QueuePosition,
+  type Request,
+  type Ticket,
+} from './fair-order.js'
+import { forecast } from './forecast.js'
 
 /** Room for a ticket that is yet to be stored: a slot, or a position in the queue. */
 export interface Reservation extends Request {

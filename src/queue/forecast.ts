@@ -1,11 +1,4 @@
-import type { FairOrder, Request, Ticket } from './fair-order.js'
-
-export interface QueuePosition {
-  /** 1 is next. */
-  position: number
-  /** Undefined until one reply has ended and shown how long replies take. */
-  estimatedStart?: Date
-}
+import type { FairOrder, QueuePosition, Request, Ticket } from './fair-order.js'
 
 interface Known<T extends Ticket> {
   order: FairOrder<T>

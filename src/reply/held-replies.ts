@@ -1,6 +1,5 @@
 import type { MessageRow } from '../stores/store.js'
-import type { LiveReply } from './live-reply.js'
-import { hasEnded } from './reply-state.js'
+import { hasEnded, type LiveReply } from './live-reply.js'
 
 /** How long a record that was read before its reply's end may still be in use, in milliseconds. */
 const endedMs = 10_000

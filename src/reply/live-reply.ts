@@ -1,9 +1,7 @@
-import type { MessageChunk } from '../../schemas/messages.js'
-import type { Ticket } from '../queue/fair-order.js'
-import type { QueuePosition } from '../queue/forecast.js'
+import type { MessageChunk, MessageStatus } from '../../schemas/messages.js'
+import type { QueuePosition, Ticket } from '../queue/fair-order.js'
 import type { ChatRow, MessageRow, TextPiece, TokenCount } from '../stores/store.js'
 import { beginsSlice, GrowingText, wholePairs } from './growing-text.js'
-import type { KeptText } from './reply-state.js'
 
 /** Why a reply's run is ended from outside. */
 export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
@@ -13,6 +11,18 @@ export type Interruption = 'stopped' | 'lost' | 'released' | 'overlong'
  * whole: a record of MongoDB's holds 16 MB, of which the longest reply takes 12.
  */
 const most = { pieces: 1000, repeatedUnits: 256 * 1024 }
+
+/** The text of a run for the next one to go on from, with the tokens it took. */
+export interface KeptText {
+  content: string
+  thinking: string
+  tokens: TokenCount
+}
+
+/** Whether a reply has reached a terminal state. */
+export function hasEnded(row: { status: MessageStatus }): boolean {
+  return row.status !== 'queued' && row.status !== 'streaming'
+}
 
 /** A reply that waits or runs, with its text as it grows. Clients may see what was announced of it. */
 export class LiveReply implements Ticket {

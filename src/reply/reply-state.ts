@@ -3,8 +3,9 @@ import type { Cache } from '../cache/cache.js'
 import { chatsState } from '../cache/keys.js'
 import { forget } from '../cache/read-through.js'
 import type { StreamLog } from '../cache/stream-log.js'
-import type { MessageRow, ReplyChange, ReplyCondition, Store, TokenCount } from '../stores/store.js'
+import type { MessageRow, ReplyChange, ReplyCondition, Store } from '../stores/store.js'
 import type { HeldReplies } from './held-replies.js'
+import { hasEnded, type KeptText } from './live-reply.js'
 
 /*
  * The life of a reply, and the only place that moves it:
@@ -41,13 +42,6 @@ export interface Outcome {
   completedAt?: Date
   /** What the reply has in the end; left out: what is stored. */
   text?: { content: string; thinking: string }
-}
-
-/** What a run leaves of a reply for the next, with the tokens it took. */
-export interface KeptText {
-  content: string
-  thinking: string
-  tokens: TokenCount
 }
 
 const textChange = ({ content, thinking }: { content: string; thinking: string }): ReplyChange => ({
@@ -176,11 +170,6 @@ export class ReplyState {
     held.noteEnded(moved)
     return moved
   }
-}
-
-/** Whether a reply has reached its one terminal state. */
-export function hasEnded(row: { status: MessageStatus }): boolean {
-  return row.status !== 'queued' && row.status !== 'streaming'
 }
 
 /** The longest text kept of an unfinished reply: its checkpoint, and what the stream log adds. */

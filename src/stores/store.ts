@@ -109,7 +109,7 @@ interface TurnRows {
   reply: MessageRow
 }
 
-export interface CreatedTurn extends TurnRows {
+interface CreatedTurn extends TurnRows {
   created: true
   /** As the turn moved it. */
   chat: ChatRow

@@ -1,7 +1,6 @@
 import t from 'tap'
-import type { QueueLimits, Ticket } from '../../src/queue/fair-order.js'
+import type { QueueLimits, QueuePosition, Ticket } from '../../src/queue/fair-order.js'
 import { type EarlierTickets, FairQueue, type Reservation } from '../../src/queue/fair-queue.js'
-import type { QueuePosition } from '../../src/queue/forecast.js'
 import { eventually } from '../services/eventually.js'
 
 class TestTicket implements Ticket {
