@@ -54,12 +54,13 @@ for (const continues of [true, false]) {
     })
     const text = new ReplyText(followed.id)
     const followUrl = `${url}${messagesOf(followed.chatId)}/${followed.id}/stream`
-    const following = followReply(fetch, followUrl, user.token, text, AbortSignal.timeout(60_000))
+    const following = followReply(fetch, followUrl, user.token, text, AbortSignal.timeout(240_000))
     for (const { chatId } of [watched, followed]) {
       await eventually('its text is kept', async () => {
         return ((await read(chatId)).messages[1]?.content.length ?? 0) > 50
       })
     }
+    await eventually('the socket has heard of it', () => texts.size > 0)
     const begun = standIn.callsOf('/api/chat').length
     await first.end('SIGKILL')
 
