@@ -40,6 +40,11 @@ const forbidden = [
     to: { path: '^(?:plugins|routes|src/(?:app|server)\\.ts)' },
   },
   {
+    name: 'web-imports-schemas-alone',
+    from: { path: '^web/' },
+    to: { pathNot: '^(?:web|schemas)/|^node_modules/eventsource-parser/' },
+  },
+  {
     name: 'routes-reach-all-else-through-fastify',
     from: { path: '^routes/' },
     to: { path: '^(?:src/(?!errors\\.ts)|plugins|routes)' },

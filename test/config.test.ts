@@ -13,16 +13,19 @@ import {
 const root = join(import.meta.dirname, '../..')
 const names = Object.keys(settings).sort()
 
-t.test('the example, the parser and the README’s table name the same variables', async (t) => {
-  const example = readFileSync(join(root, '.env.example'), 'utf8')
-  t.same([...example.matchAll(/^([A-Z_0-9]+)=/gm)].map((match) => match[1]).sort(), names)
-  for (const line of example.matchAll(/(^.*\n)^([A-Z_0-9]+)=/gm)) {
-    t.ok(line[1]?.startsWith('# '), `${line[2]} is described`)
-  }
-  const readme = readFileSync(join(root, 'README.md'), 'utf8')
-  t.same([...readme.matchAll(/^\| `([A-Z_0-9]+)` +\|/gm)].map((match) => match[1]).sort(), names)
-  t.ok(example.includes(`JWT_SECRET=${exampleSecret}`))
-})
+t.test(
+  'the example, the parser and the table of docs/production.md name the same variables',
+  async (t) => {
+    const example = readFileSync(join(root, '.env.example'), 'utf8')
+    t.same([...example.matchAll(/^([A-Z_0-9]+)=/gm)].map((match) => match[1]).sort(), names)
+    for (const line of example.matchAll(/(^.*\n)^([A-Z_0-9]+)=/gm)) {
+      t.ok(line[1]?.startsWith('# '), `${line[2]} is described`)
+    }
+    const table = readFileSync(join(root, 'docs/production.md'), 'utf8')
+    t.same([...table.matchAll(/^\| `([A-Z_0-9]+)` +\|/gm)].map((match) => match[1]).sort(), names)
+    t.ok(example.includes(`JWT_SECRET=${exampleSecret}`))
+  },
+)
 
 t.test('the defaults of the example are those of the parser', async (t) => {
   const example = readFileSync(join(root, '.env.example'), 'utf8')
