@@ -75,10 +75,21 @@ t.test('the same generation gives the same pair again, another one another', asy
   t.not(pair.refreshToken.split('.')[2], claimsOf(pair.token).jti, 'one is not told by the other')
 })
 
+t.test('a pair stays the same from one version of the server to the next', async (t) => {
+  const id = '0123456789abcdef01234567'
+  const rotatedAt = new Date(1_700_000_000_000)
+  const { token, refreshToken } = tokens.pair(aSession({ id, generation: 3, rotatedAt }))
+  t.equal(refreshToken, `${id}.3.ezcz-bxFSo9J1IxwN6zA4hT_vI9hL8XzZB9VNn-QJiw`)
+  t.equal(claimsOf(token).jti, 'dVC1EkuqgXWPb17CtYBrhWtdZ-5UHjTk1ltM1lvPkiI')
+})
+
 t.test('a refresh token is read by its own server’s secret alone', async (t) => {
   const session = aSession({ generation: 12 })
   const { refreshToken } = tokens.pair(session)
-  t.same(tokens.readRefresh(refreshToken), { sessionId: session.id, generation: 12 })
+  for (const generation of [0, 1, 12, 123, 999_999_999]) {
+    const { refreshToken } = tokens.pair({ ...session, generation })
+    t.same(tokens.readRefresh(refreshToken), { sessionId: session.id, generation })
+  }
   t.equal(createTokens(`${secret}!`, lifeSeconds, asJson).readRefresh(refreshToken), undefined)
 })
 

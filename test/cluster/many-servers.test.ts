@@ -11,7 +11,7 @@ import { type ChatSocket, ChatStream } from '../../web/stream.js'
 import { api, outsideServices, register } from '../services/app.js'
 import { startBalancer } from '../services/balancer.js'
 import { ask, connect, hear, record } from '../services/client.js'
-import { eventually } from '../services/eventually.js'
+import { eventually, patienceMs } from '../services/eventually.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
 import { type ServerProcess, startServer } from '../services/server-process.js'
 import { deterministic } from '../services/stand-in-script.js'
@@ -105,7 +105,7 @@ async function manyServers(t: Test, services: Settings) {
       `${c.url}${path}`,
       token,
       new ReplyText(reply.id),
-      AbortSignal.timeout(30_000),
+      AbortSignal.timeout(patienceMs),
     )
     const first = await connect(t, b.url, token)
     const watching = record(first)
@@ -139,11 +139,8 @@ async function manyServers(t: Test, services: Settings) {
     await heard.until(() => (heard.text(reply.id).length > 50 ? true : undefined))
     const path = `/api/ai/chats/${chatId}/messages/${reply.id}/stop`
     const stopped = await api(c.url, token)<Message>('POST', path)
-    const answeredAt = performance.now()
     t.match(stopped, { status: 200, body: { status: 'stopped' } })
     await call.whenClosed
-    const lateMs = Math.max(0, performance.now() - answeredAt)
-    t.comment(`closed ${lateMs.toFixed(1)} ms after the answer`)
     const told = await heard.message(reply.id)
     t.equal(told.content, stopped.body.content)
     t.ok(standInReply(content).startsWith(told.content))
@@ -239,7 +236,6 @@ async function manyServers(t: Test, services: Settings) {
         }),
       )
       await standIn.chatCall(callsBefore + 10)
-      const killedAt = Date.now()
       await a.end('SIGKILL')
       for (const { chatId, content, reply, ended } of clients) {
         t.match(await ended(reply.id), { status: 'complete', content: standInReply(content) })
@@ -253,11 +249,7 @@ async function manyServers(t: Test, services: Settings) {
           'stored once',
         )
       }
-      const tookMs = takeovers(b, c)
-        .map((at) => at - killedAt)
-        .sort((x, y) => x - y)
-      t.equal(tookMs.length, 10)
-      t.comment(`taken over after p50 ${tookMs[5]} ms, at worst ${tookMs.at(-1)} ms of ${leaseMs}`)
+      t.equal(takeovers(b, c), 10)
     },
   )
 
@@ -326,7 +318,13 @@ async function oneQueue(t: Test, services: Settings) {
     const late = await send(c.url, other.token, chat.id, 'of=other len=10')
     const messageOf = async (url: string, token: string, chatId: string, id: string) => {
       const path = `/api/ai/chats/${chatId}/messages/${id}/stream`
-      return followReply(fetch, url + path, token, new ReplyText(id), AbortSignal.timeout(30_000))
+      return followReply(
+        fetch,
+        url + path,
+        token,
+        new ReplyText(id),
+        AbortSignal.timeout(patienceMs),
+      )
     }
     await messageOf(a.url, other.token, chat.id, late.reply.id)
     const replyResponses = order.slice(begunBefore)
@@ -345,22 +343,19 @@ async function oneQueue(t: Test, services: Settings) {
     for (const [n, content] of contents.entries()) {
       await send([a, b, c][n % 3]?.url ?? '', user.token, chatId, content)
     }
-    const until = Date.now() + 30_000
-    for (;;) {
+    let replies: Message[] = []
+    await eventually('the last has ended', async () => {
       const path = `/api/ai/chats/${chatId}`
       const { body } = await api(b.url, user.token)<ChatWithMessages>('GET', path)
-      if (body.messages.at(-1)?.status === 'complete' || Date.now() > until) {
-        const replies = body.messages.filter(({ role }) => role === 'assistant')
-        const ends = replies.map(({ completedAt }) => completedAt)
-        t.same(
-          replies.map(({ content }) => content),
-          contents.map(standInReply),
-        )
-        t.same(ends, [...ends].sort(), 'in order')
-        break
-      }
-      await delay(50)
-    }
+      replies = body.messages.filter(({ role }) => role === 'assistant')
+      return replies.at(-1)?.status === 'complete'
+    })
+    t.same(
+      replies.map(({ content }) => content),
+      contents.map(standInReply),
+    )
+    const ends = replies.map(({ completedAt }) => completedAt)
+    t.same(ends, [...ends].sort(), 'in order')
   })
 
   t.test('past QUEUE_MAX it is said before anything is stored', async (t) => {
@@ -440,7 +435,7 @@ function ending(socket: Socket, chatId: string) {
   })
   return (messageId: string) =>
     new Promise<{ status: string | undefined; content: string }>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error('the reply did not end')), 40_000)
+      const timer = setTimeout(() => reject(new Error('the reply did not end')), patienceMs)
       const look = () => {
         const reply = stream.reply(messageId)
         if (!reply?.ended) return
@@ -453,10 +448,8 @@ function ending(socket: Socket, chatId: string) {
     })
 }
 
-/** When replies were taken over, in milliseconds since 1970. */
-function takeovers(...servers: ServerProcess[]): number[] {
-  return servers
-    .flatMap(({ lines }) => lines)
-    .filter((line) => line.includes('reply taken over'))
-    .map((line) => (JSON.parse(line) as { time: number }).time)
+/** How many replies these servers have taken over. */
+function takeovers(...servers: ServerProcess[]): number {
+  const lines = servers.flatMap(({ lines }) => lines)
+  return lines.filter((line) => line.includes('reply taken over')).length
 }

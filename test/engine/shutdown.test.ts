@@ -151,13 +151,17 @@ t.test('an Ollama that hangs keeps it neither from starting nor from ending', as
   }
   await first.end('SIGKILL')
 
-  const second = await startServer({ ...settings, OLLAMA_API_URL: hanging.url })
+  // Longer than the test would wait.
+  const SHUTDOWN_GRACE_MS = '600000'
+  const second = await startServer({
+    ...settings,
+    OLLAMA_API_URL: hanging.url,
+    SHUTDOWN_GRACE_MS,
+  })
   t.teardown(() => second.end('SIGKILL'))
   t.equal((await fetch(`${second.url}/health/live`)).status, 200)
-  const at = performance.now()
   const { ended } = await terminate(second)
   t.equal(await ended, 0)
-  t.ok(performance.now() - at < 6_000, 'well within its grace')
 
   const third = await startServer({ ...settings, OLLAMA_API_URL: standIn.url })
   t.teardown(() => third.end('SIGKILL'))

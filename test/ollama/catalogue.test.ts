@@ -1,6 +1,7 @@
 import t, { type Test } from 'tap'
 import { createModelCatalogue, type ModelCatalogue } from '../../src/ollama/catalogue.js'
 import { createOllamaClient } from '../../src/ollama/client.js'
+import { eventually } from '../services/eventually.js'
 import {
   closingTemplate,
   type StandInModel,
@@ -32,14 +33,6 @@ async function start(t: Test, options?: StandInOptions, overrides: Options = {})
   })
   const catalogue = createModelCatalogue(client, { defaultModel: undefined, ...overrides })
   return { standIn, client, catalogue, count: (path: string) => standIn.callsOf(path).length }
-}
-
-async function until(what: string, condition: () => boolean | Promise<boolean>) {
-  const deadline = performance.now() + 5_000
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not within 5 s: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
 }
 
 const namesOf = async (catalogue: ModelCatalogue) =>
@@ -81,9 +74,9 @@ t.test('a stale list is served at once while one request renews it', async (t) =
     ['stand-in:latest'],
     ['stand-in:latest'],
   ])
-  await until('the second request', () => count('/api/tags') >= 2)
+  await eventually('the second request', () => count('/api/tags') >= 2)
   t.equal(count('/api/tags'), 2)
-  await until('the new list', async () => (await namesOf(catalogue)).length === 2)
+  await eventually('the new list', async () => (await namesOf(catalogue)).length === 2)
   t.equal(count('/api/show'), 2, 'each digest was shown once')
 })
 
@@ -93,7 +86,7 @@ t.test('a stale list is served while Ollama is away, and none that is too old', 
   await standIn.stop()
   t.strictSame(await namesOf(catalogue), ['stand-in:latest'])
   t.match(await catalogue.find(), { name: 'stand-in:latest', contextLength: 4096 })
-  await until('its end', () =>
+  await eventually('its end', () =>
     catalogue.list().then(
       () => false,
       (error) => error.code === 'MODEL_UNREACHABLE',
@@ -129,7 +122,7 @@ t.test('the default model is the one that was set, also when it is missing', asy
   const { standIn, catalogue } = await start(t, { models }, { defaultModel: 'second', momentMs: 0 })
   t.equal((await catalogue.find()).name, 'second:latest')
   standIn.models.pop()
-  await until('the loss', async () => {
+  await eventually('the loss', async () => {
     await catalogue.find('nope').catch(() => {})
     return catalogue.find().then(
       () => false,
@@ -150,7 +143,7 @@ t.test('an unknown name asks once more, but not within a moment', async (t) => {
   await t.rejects(catalogue.find('new'), { code: 'MODEL_NOT_FOUND' })
   t.equal(count('/api/tags'), 1)
   standIn.models.push(model('new:latest'))
-  await until('the new model', () =>
+  await eventually('the new model', () =>
     catalogue.find('new').then(
       () => true,
       () => false,
@@ -223,6 +216,6 @@ t.test('many models are shown few at a time, once each', async (t) => {
   t.ok(listed.every(({ capabilities }) => capabilities?.[0] === 'completion'))
   t.ok(most <= 4, `${most} at a time`)
   await catalogue.list()
-  await until('the second list', () => count('/api/tags') === 2)
+  await eventually('the second list', () => count('/api/tags') === 2)
   t.equal(count('/api/show'), 30)
 })

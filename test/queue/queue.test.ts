@@ -257,11 +257,9 @@ t.test('who waits is told its place when it changes, and when it may begin', asy
     await eventually(`${n} have begun`, () => letGo.length >= n)
     letGo[n - 1]?.()
   }
-  // What replies take: about 300 ms.
+  // How long a reply takes.
   const learning = send(await newChat(), { content: 'learn' })
   await eventually('it has begun', () => letGo.length === 1)
-  const at = performance.now()
-  await eventually('a while', () => performance.now() - at > 300)
   letGo[0]?.()
   await learning
 
@@ -303,6 +301,5 @@ t.test('who waits is told its place when it changes, and when it may begin', asy
   t.same(streamed, [3, 2, 1, undefined])
   t.match(starts.at(-1), { status: 'streaming' })
   const [first] = starts
-  const inMs = Date.parse(first?.estimatedStart ?? '') - Date.parse(last.createdAt)
-  t.ok(inMs > 300 && inMs < 5000, `three turns of 300 ms are expected to take ${inMs} ms`)
+  t.ok(Date.parse(first?.estimatedStart ?? '') > Date.parse(last.createdAt), 'and it is estimated')
 })
