@@ -289,6 +289,8 @@ async function oneQueue(t: Test, services: Settings) {
   const running: string[] = []
   const most = { all: 0, ofUser: 0 }
   const order: string[] = []
+  /** No reply goes on before it is resolved. */
+  let gate = Promise.resolve()
   standIn.setScript(async function* (body, model) {
     const prompt = body.messages.at(-1)?.content ?? ''
     const owner = /\bof=(\w+)/.exec(prompt)?.[1] ?? ''
@@ -297,6 +299,7 @@ async function oneQueue(t: Test, services: Settings) {
     most.all = Math.max(most.all, running.length)
     most.ofUser = Math.max(most.ofUser, running.filter((one) => one === 'user').length)
     try {
+      yield { wait: gate }
       yield* deterministic(body, model)
     } finally {
       running.splice(running.indexOf(owner), 1)
@@ -305,6 +308,10 @@ async function oneQueue(t: Test, services: Settings) {
 
   t.test('the limits hold over all of them, and users take turns', async (t) => {
     const urls = [a.url, b.url, c.url]
+    let open = () => {}
+    gate = new Promise((resolve) => {
+      open = resolve
+    })
     const sent = await Promise.all(
       Array.from({ length: 9 }, async (_, n) => {
         const url = urls[n % 3] ?? ''
@@ -314,8 +321,11 @@ async function oneQueue(t: Test, services: Settings) {
       }),
     )
     const { body: chat } = await api(c.url, other.token)<Chat>('POST', '/api/ai/chats', {})
-    const begunBefore = order.length
+    await eventually('two of the user run', () => order.length === 2)
     const late = await send(c.url, other.token, chat.id, 'of=other len=10')
+    await eventually('the other user’s runs beside them', () => order.length === 3)
+    t.equal(order[2], 'other')
+    open()
     const messageOf = async (url: string, token: string, chatId: string, id: string) => {
       const path = `/api/ai/chats/${chatId}/messages/${id}/stream`
       return followReply(
@@ -327,8 +337,6 @@ async function oneQueue(t: Test, services: Settings) {
       )
     }
     await messageOf(a.url, other.token, chat.id, late.reply.id)
-    const replyResponses = order.slice(begunBefore)
-    t.ok(replyResponses.indexOf('other') <= 2, `served after ${replyResponses}`)
     for (const { url, chatId, content, reply } of sent) {
       const message = await messageOf(url, user.token, chatId, reply.id)
       t.match(message, { status: 'complete', content: standInReply(content) })

@@ -26,7 +26,7 @@ function isFree(path: string): boolean {
   }
 }
 
-t.test('of an owner that was only stopped and who took over, one goes on', async (t) => {
+t.test('an owner that was stopped while another took over says nothing more', async (t) => {
   const standIn = await startStandIn()
   t.teardown(() => standIn.close())
   const DATA_DIR = t.testdir()

@@ -10,9 +10,13 @@ import { ChatStream } from '../../web/stream.js'
 import { api, outsideServices } from '../services/app.js'
 import { ask, connect } from '../services/client.js'
 import { converse } from '../services/conversation.js'
-import { eventually } from '../services/eventually.js'
-import { standInModel, standInReply, startStandIn } from '../services/ollama-stand-in.js'
+import { eventually, patienceMs } from '../services/eventually.js'
+import { never, standInModel, standInReply, startStandIn } from '../services/ollama-stand-in.js'
 import { startServer } from '../services/server-process.js'
+import { deterministic } from '../services/stand-in-script.js'
+
+/** Ollama may be silent for as long as the test likes. */
+const patient = { OLLAMA_IDLE_TIMEOUT_MS: '600000' }
 
 /** A port that was free a moment ago, for a server that comes back to it. */
 async function freePort(): Promise<string> {
@@ -24,12 +28,35 @@ async function freePort(): Promise<string> {
   return `${port}`
 }
 
+/**
+ * An Ollama whose replies stop after forty tokens until `letGo` is called, so that the server that
+ * asked for them can be killed in their middle, however busy the machine is.
+ */
+async function startHolding(t: Test, continues = true) {
+  let isHolding = true
+  const standIn = await startStandIn({
+    models: [{ ...standInModel, continues }],
+    script: async function* (body, model) {
+      let tokens = 0
+      for await (const step of deterministic(body, model)) {
+        yield step
+        if (isHolding && ++tokens === 40) yield { wait: never }
+      }
+    },
+  })
+  t.teardown(() => standIn.close())
+  const letGo = () => {
+    isHolding = false
+  }
+  return { standIn, letGo }
+}
+
 for (const continues of [true, false]) {
   const name = continues ? 'from the text that was kept' : 'from the beginning'
-  t.test(`after kill -9 replies go on by themselves, ${name}, and clients end right`, async (t) => {
-    const standIn = await startStandIn({ models: [{ ...standInModel, continues }] })
-    t.teardown(() => standIn.close())
+  t.test(`after kill -9 replies go on ${name}`, async (t) => {
+    const { standIn, letGo } = await startHolding(t, continues)
     const settings = {
+      ...patient,
       DATA_DIR: t.testdir(),
       OLLAMA_API_URL: standIn.url,
       PORT: await freePort(),
@@ -39,7 +66,7 @@ for (const continues of [true, false]) {
     t.teardown(() => first.end('SIGKILL'))
     const { url } = first
     const { user, newChat, post, read, messagesOf } = await converse(url)
-    const contents = ['len=1200 rate=150 think=20', 'len=1000 rate=150', 'len=100', 'len=90']
+    const contents = ['len=1200 rate=600 think=20', 'len=1000 rate=600', 'len=100', 'len=90']
     const replies: Message[] = []
     for (const content of contents) {
       replies.push((await post(await newChat(), { content })).body.reply)
@@ -54,7 +81,13 @@ for (const continues of [true, false]) {
     })
     const text = new ReplyText(followed.id)
     const followUrl = `${url}${messagesOf(followed.chatId)}/${followed.id}/stream`
-    const following = followReply(fetch, followUrl, user.token, text, AbortSignal.timeout(240_000))
+    const following = followReply(
+      fetch,
+      followUrl,
+      user.token,
+      text,
+      AbortSignal.timeout(patienceMs),
+    )
     for (const { chatId } of [watched, followed]) {
       await eventually('its text is kept', async () => {
         return ((await read(chatId)).messages[1]?.content.length ?? 0) > 50
@@ -63,52 +96,67 @@ for (const continues of [true, false]) {
     await eventually('the socket has heard of it', () => texts.size > 0)
     const begun = standIn.callsOf('/api/chat').length
     await first.end('SIGKILL')
+    letGo()
 
     const second = await startServer(settings)
     t.teardown(() => second.end('SIGKILL'))
-    // Of the last two nobody asks: they are looked up in the end.
-    t.equal((await following).content, standInReply(contents[1] ?? ''))
-    await eventually('it has ended', () => stream.reply(watched.id)?.ended === true)
-    const whole = standInReply(contents[0] ?? '')
-    t.equal(stream.reply(watched.id)?.text, whole)
-    t.ok(
-      [...texts].every((seen) => whole.startsWith(seen)),
-      'right at every moment',
-    )
-    for (const [n, { chatId }] of replies.entries()) {
-      await eventually('it is complete', async () => {
-        return (await read(chatId)).messages[1]?.status === 'complete'
-      })
-      const { messages } = await read(chatId)
-      t.equal(messages.length, 2, 'stored once')
-      t.equal(messages[1]?.content, standInReply(contents[n] ?? ''))
-    }
-    const again = standIn.callsOf('/api/chat').slice(begun)
-    t.equal(again.length, 4)
-    const goneOn = again.filter(({ body }) => body.messages.at(-1)?.role === 'assistant')
-    t.equal(goneOn.length, continues ? 2 : 0)
-    const socketAfter = await connect(t, url, user.token)
-    const joined = await ask(socketAfter, 'join-chat', {
-      chatId: watched.chatId,
-      messageId: watched.id,
+    await t.test('a client of the stream has the whole text in the end', async (t) => {
+      t.equal((await following).content, standInReply(contents[1] ?? ''))
     })
-    t.match(joined.active, [{ epoch: 2, status: 'complete' }])
+
+    await t.test('a client of the socket has right text at every moment', async (t) => {
+      await eventually('it has ended', () => stream.reply(watched.id)?.ended === true)
+      const whole = standInReply(contents[0] ?? '')
+      t.equal(stream.reply(watched.id)?.text, whole)
+      t.same(
+        [...texts].filter((seen) => !whole.startsWith(seen)),
+        [],
+      )
+    })
+
+    await t.test('each reply is completed once, also those that were queued', async (t) => {
+      for (const [n, { chatId }] of replies.entries()) {
+        await eventually('it is complete', async () => {
+          return (await read(chatId)).messages[1]?.status === 'complete'
+        })
+        const { messages } = await read(chatId)
+        t.equal(messages.length, 2)
+        t.equal(messages[1]?.content, standInReply(contents[n] ?? ''))
+      }
+    })
+
+    await t.test(
+      'Ollama is asked once for each, and given the kept text to go on from',
+      async (t) => {
+        const again = standIn.callsOf('/api/chat').slice(begun)
+        t.equal(again.length, 4)
+        const goneOn = again.filter(({ body }) => body.messages.at(-1)?.role === 'assistant')
+        t.equal(goneOn.length, continues ? 2 : 0)
+      },
+    )
+
+    await t.test('a join tells the epoch of the takeover', async (t) => {
+      const socket = await connect(t, url, user.token)
+      const asked = { chatId: watched.chatId, messageId: watched.id }
+      const { active } = await ask(socket, 'join-chat', asked)
+      t.match(active, [{ epoch: 2, status: 'complete' }])
+    })
   })
 }
 
 /** A server that was killed in the middle of a reply to `left`, and another one after it. */
 async function killedInAReply(t: Test, shared: Readonly<Record<string, string>>) {
-  const standIn = await startStandIn()
-  t.teardown(() => standIn.close())
-  const settings = { DATA_DIR: t.testdir(), OLLAMA_API_URL: standIn.url, ...shared }
+  const { standIn, letGo } = await startHolding(t)
+  const settings = { ...patient, DATA_DIR: t.testdir(), OLLAMA_API_URL: standIn.url, ...shared }
   const first = await startServer(settings)
   t.teardown(() => first.end('SIGKILL'))
   const { user, newChat, post, read } = await converse(first.url)
   const chatId = await newChat()
-  const left = 'len=3000 rate=300'
+  const left = 'len=3000 rate=1500'
   await post(chatId, { content: left })
   await eventually('its text is kept', async () => (await read(chatId)).messages[1]?.content !== '')
   await first.end('SIGKILL')
+  letGo()
   return {
     standIn,
     async startNext() {
@@ -128,23 +176,20 @@ async function killedInAReply(t: Test, shared: Readonly<Record<string, string>>)
   }
 }
 
-t.test(
-  'a message sent before a reply goes on that waits for Ollama is answered after it',
-  async (t) => {
-    // It looks again after two seconds.
-    const { standIn, startNext, sendsAfter } = await killedInAReply(t, { LEASE_MS: '20000' })
-    await standIn.stop()
-    const next = await startNext()
-    while (!next.lines.some((line) => line.includes('takeover waits for Ollama'))) {
-      await once(next.child, 'line')
-    }
-    await standIn.restart()
-    await sendsAfter(next.url)
-  },
-)
+t.test('a message sent while a reply waits for Ollama is answered after that reply', async (t) => {
+  // It looks again after two seconds.
+  const { standIn, startNext, sendsAfter } = await killedInAReply(t, { LEASE_MS: '20000' })
+  await standIn.stop()
+  const next = await startNext()
+  while (!next.lines.some((line) => line.includes('takeover waits for Ollama'))) {
+    await once(next.child, 'line')
+  }
+  await standIn.restart()
+  await sendsAfter(next.url)
+})
 
 const { MONGODB_URI } = process.env
-const name = 'nor is one that is sent while a dead server’s lease lasts'
+const name = 'a message sent while a dead server’s lease lasts is answered after its reply'
 if (!MONGODB_URI) t.test(name, { skip: 'MONGODB_URI is not set' }, async () => {})
 else {
   t.test(name, async (t) => {

@@ -188,7 +188,7 @@ t.test('a page that begins with a reply leaves it to the page with its message',
       })
       const page = rows.filter(({ seq }) => seq < before)
       // Fewer than were asked for, as where the store's page ends in the middle of an exchange.
-      return page.slice(-(limit - (limit % 2 === 0 ? 1 : 2)))
+      return page.slice(1 - limit)
     },
   }
   const prompt = await fitContext(store, aChat(), 62, aWindow(2000, 0), estimate)
@@ -196,6 +196,25 @@ t.test('a page that begins with a reply leaves it to the page with its message',
   const less = await fitContext(store, aChat(), 62, aWindow(400, 0), estimate)
   t.same(contentsOf(less), texts.slice(-39))
   t.equal(less.dropped, 22)
+})
+
+t.test('a page that has nothing but the end of an exchange is the last', async (t) => {
+  const end = { seq: 4, role: 'assistant' as const, content: 'the end' }
+  const pages = [[end, { seq: 5, role: 'user' as const, content: 'Hello' }]]
+  const store = { listTexts: async () => pages.shift() ?? [end] }
+  const prompt = await fitContext(store, aChat(), 6, aWindow(400, 0), estimate)
+  t.same(prompt, { messages: [{ role: 'user', content: 'Hello' }], dropped: 4 })
+})
+
+t.test('a chat that begins with a reply keeps it', async (t) => {
+  const rows = [
+    { seq: 1, role: 'assistant' as const, content: 'Welcome' },
+    { seq: 2, role: 'user' as const, content: 'Hello' },
+  ]
+  const store = { listTexts: async () => [...rows] }
+  const prompt = await fitContext(store, aChat(), 3, aWindow(400, 0), estimate)
+  t.same(contentsOf(prompt), ['Welcome', 'Hello'])
+  t.equal(prompt.dropped, 0)
 })
 
 t.test('two messages of a user in a row are two exchanges', async (t) => {
