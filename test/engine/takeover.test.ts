@@ -93,7 +93,9 @@ for (const continues of [true, false]) {
         return ((await read(chatId)).messages[1]?.content.length ?? 0) > 50
       })
     }
-    await eventually('the socket has heard of it', () => texts.size > 0)
+    await eventually('both clients hear', () => {
+      return text.text !== '' && (stream.reply(watched.id)?.text ?? '') !== ''
+    })
     const begun = standIn.callsOf('/api/chat').length
     await first.end('SIGKILL')
     letGo()

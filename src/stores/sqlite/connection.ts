@@ -82,8 +82,8 @@ export class Connection {
       this.exec('COMMIT')
       return result
     } catch (error) {
-      // Some errors, a full disk among them, have rolled it back already.
-      if (this.#db.inTransaction) this.exec('ROLLBACK')
+      // A full disk has rolled it back already. To ask a closed database aborts the process.
+      if (this.#open && this.#db.inTransaction) this.exec('ROLLBACK')
       throw error
     } finally {
       if (!isDurable) this.exec('PRAGMA synchronous = FULL')

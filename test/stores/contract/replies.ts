@@ -241,6 +241,27 @@ export function replyContract(t: Test, { newChat, store }: Subject) {
       await store().deleteChat(chat.userId, chat.id)
     })
 
+    t.test('lapse in the order in which they were made, over all chats', async (t) => {
+      const chat = await newChat()
+      const elsewhere = await newChat()
+      const leaseUntil = new Date(10_000)
+      /** A turn whose reply was made at `ms`. */
+      const madeAt = async (ms: number, of = chat) => {
+        const turn = aTurn(of, { leaseUntil })
+        return store().appendTurn({ ...turn, reply: { ...turn.reply, createdAt: new Date(ms) } })
+      }
+      // Neither their places nor the order of storing is that of making.
+      const [third, first, fourth] = [await madeAt(3_000), await madeAt(1_000), await madeAt(3_000)]
+      const second = await madeAt(2_000, elsewhere)
+      const lapsed = await store().findLapsedReplies(leaseUntil, 1_000)
+      const made = [third, first, fourth, second].map(({ reply }) => reply.id)
+      t.strictSame(
+        lapsed.map(({ id }) => id).filter((id) => made.includes(id)),
+        [first, second, third, fourth].map(({ reply }) => reply.id),
+      )
+      for (const { id, userId } of [chat, elsewhere]) await store().deleteChat(userId, id)
+    })
+
     t.test('change only while the lease that was found is not renewed', async (t) => {
       const chat = await newChat()
       const { reply } = await store().appendTurn(aTurn(chat, { leaseUntil: new Date(10_000) }))

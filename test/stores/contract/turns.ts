@@ -28,6 +28,13 @@ export function turnContract(t: Test, { newChat, store }: Subject) {
       t.match(await store().findChat(chat.userId, chat.id), { title: turn.title, messageCount: 4 })
     })
 
+    t.test('move a chat that was changed later in number alone', async (t) => {
+      const chat = await newChat({ title: 'Its own', updatedAt: new Date(9_000) })
+      const { chat: moved } = await store().appendTurn(aTurn(chat))
+      t.strictSame(moved, { ...chat, messageCount: 2 })
+      t.strictSame(await store().findChat(chat.userId, chat.id), moved)
+    })
+
     t.test('are not stored in a chat that is absent or another’s', async (t) => {
       const chat = await newChat()
       await t.rejects(store().appendTurn(aTurn({ ...chat, id: newId() })), {
