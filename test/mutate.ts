@@ -7,11 +7,16 @@ import { Stryker } from '@stryker-mutator/core'
 
 /** The files that must never be wrong, each with the tests that must notice when it is. */
 const testsOf: Readonly<Record<string, readonly string[]>> = {
-  'web/reply-text.ts': ['web/reply-text'],
-  'src/follow/follow.ts': ['follow/follow', 'follow/reply-reader'],
-  'src/prompt/context.ts': ['prompt/fit-context', 'prompt/context'],
-  'src/auth/tokens.ts': ['auth/token-pairs', 'auth/tokens'],
+  'src/reply/reply-state.ts': ['reply/transitions'],
   'src/stores/sqlite/messages.ts': ['stores/sqlite'],
+  'src/queue/fair-queue.ts': ['queue/fair-queue'],
+  'src/queue/fair-order.ts': ['queue/fair-queue'],
+  'src/follow/follow.ts': ['follow/follow', 'follow/reply-reader'],
+  'web/reply-text.ts': ['web/reply-text'],
+  'src/auth/tokens.ts': ['auth/token-pairs', 'auth/tokens'],
+  'src/auth/sessions.ts': ['auth/sessions'],
+  'src/cache/read-through.ts': ['cache/read-through'],
+  'src/prompt/context.ts': ['prompt/fit-context', 'prompt/context'],
 }
 
 /** A machine that is busy must not make a mutant that lives look like one that hangs. */
