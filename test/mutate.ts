@@ -9,14 +9,15 @@ import { Stryker } from '@stryker-mutator/core'
 const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/reply/reply-state.ts': ['reply/transitions'],
   'src/stores/sqlite/messages.ts': ['stores/sqlite'],
+  'src/engine/leases.ts': ['engine/lease-renewal'],
   'src/queue/fair-queue.ts': ['queue/fair-queue'],
   'src/queue/fair-order.ts': ['queue/fair-queue'],
-  'src/follow/follow.ts': ['follow/follow', 'follow/reply-reader'],
+  'src/follow/follow.ts': ['follow/follow'],
   'web/reply-text.ts': ['web/reply-text'],
-  'src/auth/tokens.ts': ['auth/token-pairs', 'auth/tokens'],
+  'src/auth/tokens.ts': ['auth/token-pairs'],
   'src/auth/sessions.ts': ['auth/sessions'],
   'src/cache/read-through.ts': ['cache/read-through'],
-  'src/prompt/context.ts': ['prompt/fit-context', 'prompt/context'],
+  'src/prompt/context.ts': ['prompt/fit-context'],
 }
 
 /** A machine that is busy must not make a mutant that lives look like one that hangs. */
