@@ -18,13 +18,17 @@ export class SocketRooms implements ChatEventsListener {
   readonly #slowSockets = new Map<string, SlowSocket>()
   /** The rooms of each socket whose events come from other servers, with the ways to stop listening. */
   readonly #listening = new Map<string, Listening>()
+  /** Rooms that were sent to, until they are empty: to name one anew for each token costs more. */
+  readonly #rooms = new Map<string, EventSink>()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
     private readonly io: ChatServer,
     private readonly replies: LiveReplies,
     private readonly cluster: Pick<Cluster, 'listenToChat' | 'listenToUser'>,
-  ) {}
+  ) {
+    io.sockets.adapter.on('delete-room', (room: string) => this.#rooms.delete(room))
+  }
 
   /** Begins to tell a socket what concerns its user. */
   admit(socket: ChatSocket): void {
@@ -103,12 +107,20 @@ export class SocketRooms implements ChatEventsListener {
     }
   }
 
+  #roomOf(name: string): EventSink {
+    const known = this.#rooms.get(name)
+    if (known) return known
+    const room = this.io.local.to(name) as EventSink
+    this.#rooms.set(name, room)
+    return room
+  }
+
   /** Sends to those in a room; one that then has too much to read is set aside. */
   #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
     const { adapter, sockets } = this.io.sockets
     const members = adapter.rooms.get(room)
     if (!members) return
-    ;(this.io.local.to(room) as EventSink).emit(event, payload)
+    this.#roomOf(room).emit(event, payload)
     for (const id of members) {
       const socket = sockets.get(id)
       if (socket && SlowSocket.isBehind(socket)) this.#setAside(socket)
