@@ -28,9 +28,10 @@ function createOllama(fastify: FastifyInstance, address: string) {
     idleTimeoutMs: config.OLLAMA_IDLE_TIMEOUT_MS,
     served: shared && served,
   })
-  const catalogue = createModelCatalogue(client, { defaultModel: config.DEFAULT_MODEL })
   const { origin, pathname } = new URL(address)
-  return { client, catalogue, url: `${origin}${pathname}`.replace(/\/$/, '') }
+  const url = `${origin}${pathname}`.replace(/\/$/, '')
+  const catalogue = createModelCatalogue(client, { cache, url, defaultModel: config.DEFAULT_MODEL })
+  return { client, catalogue, url }
 }
 
 /** Faults of the default model alone: Ollama itself answers. */

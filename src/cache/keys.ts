@@ -91,15 +91,19 @@ export const chatPageKey = (userId: string, chatId: string, limit: number) => ({
   ...chatPage(userId, chatId, limit),
 })
 
-/** Ollama's models with what it tells of each, and when it was asked. */
-export const modelsKey = lasting(
-  () => 'models:list',
+const models = lasting(
+  (ollama: string) => `models:list:${ollama}`,
   5 * minute,
-  'the server that asks Ollama again, when the list is older than five seconds and wanted',
+  'the server that asks Ollama again, when the list is wanted and five seconds old',
+)
+const modelsLock = lasting(
+  (ollama: string) => `models:lock:${ollama}`,
+  5000,
+  'its holder, when it has the list',
 )
 
-/** Held by the server that asks Ollama for its models; the others wait for what it stores. */
-export const modelsLockKey = lasting(() => 'models:lock', 5000, 'its holder, when it has the list')
+/** The models of an Ollama with what it tells of each. The server that asks for them holds the lock. */
+export const modelsKey = (ollama: string) => ({ ...models(ollama), lock: modelsLock(ollama) })
 
 const deterministicReply = lasting(
   (userId: string, place: number) => `reply:${userId}:${place}`,

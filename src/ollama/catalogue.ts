@@ -1,5 +1,9 @@
+import { LRUCache } from 'lru-cache'
 import pLimit from 'p-limit'
 import type { LanguageModel } from '../../schemas/models.js'
+import type { Cache } from '../cache/cache.js'
+import { modelsKey } from '../cache/keys.js'
+import { fetchOnce } from '../cache/read-through.js'
 import { AppError } from '../errors.js'
 import { within } from '../within.js'
 import type { OllamaClient } from './client.js'
@@ -36,34 +40,39 @@ export interface ModelCatalogue {
    */
   find(name?: string): Promise<ResolvedModel>
   /**
-   * As `find`, and by the last list that was had while Ollama is away.
+   * As `find`; while Ollama is away, by the last list, however old.
    * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN.
    */
   findKnown(name?: string): Promise<ResolvedModel>
   /**
-   * The window, in tokens, that a model is loaded with now, asked for anew. Never rejects; undefined
-   * when it is not loaded or Ollama does not tell soon.
+   * Asks Ollama for the window, in tokens, that a model is loaded with. Never rejects; undefined when
+   * it is not loaded or Ollama does not tell soon.
    */
   loadedWindow(name: string): Promise<number | undefined>
 }
 
 interface CatalogueOptions {
+  /** Shared by the servers, so that one of them asks Ollama for the list and all know it. */
+  cache: Cache
+  /** Ollama's address, without credentials. */
+  url: string
   defaultModel: string | undefined
   /** How long a list is served without asking again. */
   freshMs?: number
   /** How long it is served while it is asked for again. */
   staleMs?: number
-  /** How old a list must be for a name that is not in it to be looked for again. */
+  /** How old a list must be for Ollama to be asked again for a name that is not in it. */
   momentMs?: number
 }
 
-/** How long a list, or who asks for a model, waits for facts; later ones come with a later one. */
+/** How long a list, or whoever asks for a model, waits for facts; a later list has later ones. */
 const capabilitiesMs = 1_000
 const showsAtOnce = 4
-/** The windows that are loaded: how long they are served as they are, and while asked for again. */
+const maxFacts = 5_000
+/** How long the loaded windows are served as they are, and while they are asked for again. */
 const windowsFreshMs = 5_000
 const windowsStaleMs = 30_000
-/** How long a look at the loaded windows may keep who asks. */
+/** How long a look at the loaded windows may keep whoever asks. */
 const loadedWindowMs = 250
 
 /** What a model's facts are known by. */
@@ -72,55 +81,49 @@ const keyOf = ({ digest, name }: ListedModel) => digest || name
 /** The models that Ollama has, known without asking it each time. */
 export function createModelCatalogue(
   client: OllamaClient,
-  { defaultModel, freshMs = 5_000, staleMs = 300_000, momentMs = 1_000 }: CatalogueOptions,
+  {
+    cache,
+    url,
+    defaultModel,
+    freshMs = 5_000,
+    staleMs = 300_000,
+    momentMs = 1_000,
+  }: CatalogueOptions,
 ): ModelCatalogue {
-  const facts = new Map<string, ModelFacts>()
-  const flights = new Map<string, Promise<ModelFacts | undefined>>()
   const limit = pLimit(showsAtOnce)
+  const facts = new LRUCache<string, ModelFacts, string>({
+    max: maxFacts,
+    ignoreFetchAbort: true,
+    // A model that can't be shown can be listed and used all the same; it is asked about again.
+    fetchMethod: (_key, _stale, { context: name }) =>
+      limit(() => client.show(name).catch(() => undefined)),
+  })
+  const factsOf = (model: ListedModel) => facts.fetch(keyOf(model), { context: model.name })
 
-  /** Undefined where Ollama doesn't tell; asked again the next time. */
-  async function factsOf(model: ListedModel): Promise<ModelFacts | undefined> {
-    const { name } = model
-    const key = keyOf(model)
-    const known = facts.get(key) ?? flights.get(key)
-    if (known) return known
-    const flight = limit(async () => {
-      try {
-        const shown = await client.show(name)
-        facts.set(key, shown)
-        return shown
-      } catch {
-        // A model that can't be shown can be listed and used all the same.
-        return undefined
-      } finally {
-        flights.delete(key)
-      }
-    })
-    flights.set(key, flight)
-    return flight
+  async function askForModels() {
+    const listed = await client.list()
+    await within(Promise.all(listed.map(factsOf)), capabilitiesMs)
+    return listed.map((model) => ({ ...model, facts: facts.get(keyOf(model)) }))
   }
 
-  const models = createRevalidated(
-    async () => {
-      const listed = await client.list()
-      const keys = new Set(listed.map(keyOf))
-      for (const key of facts.keys()) if (!keys.has(key)) facts.delete(key)
-      await within(Promise.all(listed.map(factsOf)), capabilitiesMs)
-      return listed
+  const models = createRevalidated<ListedModel[]>(
+    async (maxAgeMs) => {
+      const { value, at } = await fetchOnce(cache, modelsKey(url), maxAgeMs, askForModels)
+      const listed = value.map(({ facts: shown, ...model }) => {
+        if (shown) facts.set(keyOf(model), shown)
+        return model
+      })
+      return { value: listed, at }
     },
     freshMs,
     staleMs,
   )
 
-  let lastLoaded: LoadedModels | undefined
-  const loaded = createRevalidated(
-    async () => {
-      try {
-        lastLoaded = await client.loaded()
-      } catch {
-        // What was seen last is a better guess than none.
-      }
-      return lastLoaded
+  const loaded = createRevalidated<LoadedModels | undefined>(
+    async (_maxAgeMs, last) => {
+      const at = Date.now()
+      // Where Ollama does not tell, what was seen last is a better guess than none.
+      return { value: await client.loaded().catch(() => last), at }
     },
     windowsFreshMs,
     windowsStaleMs,
@@ -136,11 +139,11 @@ export function createModelCatalogue(
   }
 
   async function resolve(model: ListedModel): Promise<ResolvedModel> {
-    // Mostly all is known, and nothing is waited for.
-    const looked = facts.get(keyOf(model)) ?? within(factsOf(model), capabilitiesMs)
-    const looking = loaded.current() ?? within(loaded.refresh(), loadedWindowMs)
-    const known = await looked
-    const windows = (await looking) ?? lastLoaded
+    const [known, told] = await Promise.all([
+      within(factsOf(model), capabilitiesMs),
+      within(loaded.get(), loadedWindowMs),
+    ])
+    const windows = told ?? loaded.last()
     if (!canChat(known)) {
       throw new AppError('MODEL_CANNOT', {
         message: `${model.name} cannot chat: name another model.`,
@@ -165,8 +168,8 @@ export function createModelCatalogue(
     new AppError('MODEL_NOT_FOUND', messageOf(name, defaultModel))
 
   async function find(name?: string): Promise<ResolvedModel> {
-    let model = pick(models.current() ?? (await models.refresh()), name)
-    if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(), name)
+    let model = pick(await models.get(), name)
+    if (!model && models.ageMs() > momentMs) model = pick(await models.refresh(momentMs), name)
     if (!model) throw notFound(name)
     return resolve(model)
   }

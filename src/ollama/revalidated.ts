@@ -1,52 +1,36 @@
+import { LRUCache } from 'lru-cache'
+import { ageOf, type Dated } from '../cache/read-through.js'
+
 /**
- * A value that is fetched once for all who ask meanwhile, and served stale while it is fetched
- * again.
- * @param freshMs for how long it is served without a thought.
- * @param staleMs until when it is served while it is fetched again; older, who asks waits.
+ * One value that is fetched once for all who ask meanwhile. When it is `freshMs` old it is served
+ * while it is fetched again; when it is `staleMs` old, who asks waits.
+ * @param fetch is told how old, in milliseconds, what it gives may be, and what it gave last.
  */
-export function createRevalidated<T>(fetch: () => Promise<T>, freshMs: number, staleMs: number) {
-  let known: { value: T; at: number } | undefined
-  let flight: Promise<T> | undefined
+export function createRevalidated<T>(
+  fetch: (maxAgeMs: number, last: T | undefined) => Promise<Dated<T>>,
+  freshMs: number,
+  staleMs: number,
+) {
+  const values = new LRUCache<'value', Dated<T>, number>({
+    max: 1,
+    noDeleteOnFetchRejection: true,
+    fetchMethod: (_key, last, { context: maxAgeMs }) => fetch(maxAgeMs, last?.value),
+  })
 
-  async function load(): Promise<T> {
-    const at = performance.now()
-    try {
-      const value = await fetch()
-      known = { value, at }
-      return value
-    } finally {
-      flight = undefined
-    }
+  const known = () => values.peek('value')
+  /** Infinite when nothing is known. */
+  const ageMs = () => ageOf(known() ?? { value: undefined, at: Number.NEGATIVE_INFINITY })
+
+  async function ask(context: number, forceRefresh: boolean, allowStale: boolean): Promise<T> {
+    return (await values.forceFetch('value', { context, forceRefresh, allowStale })).value
   }
 
-  function refresh(): Promise<T> {
-    flight ??= load()
-    return flight
+  return {
+    ageMs,
+    /** The value that was fetched last, however old. */
+    last: (): T | undefined => known()?.value,
+    /** Rejects as `fetch` does, when there is nothing to serve. */
+    get: () => ask(known() ? freshMs : staleMs, ageMs() >= freshMs, ageMs() < staleMs),
+    refresh: (maxAgeMs = freshMs) => ask(maxAgeMs, true, false),
   }
-
-  /** What can be served without waiting; it is fetched again where it is not fresh. */
-  function current(): T | undefined {
-    if (!known || ageMs() >= staleMs) return undefined
-    if (ageMs() >= freshMs) {
-      refresh().catch(() => {
-        // What is known goes on being served until it is too old; who asks next tries again.
-      })
-    }
-    return known.value
-  }
-
-  /** Rejects as `fetch` does, when there is nothing to serve. */
-  async function get(): Promise<T> {
-    return current() ?? refresh()
-  }
-
-  /** Since what is known was asked for; infinite when nothing is known. */
-  function ageMs(): number {
-    return known ? performance.now() - known.at : Number.POSITIVE_INFINITY
-  }
-
-  /** What was fetched last, however old. */
-  const last = (): T | undefined => known?.value
-
-  return { current, get, last, refresh, ageMs }
 }

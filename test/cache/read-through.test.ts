@@ -1,8 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { Cache } from '../../src/cache/cache.js'
 import { chatListKey } from '../../src/cache/keys.js'
 import { createMemoryCache } from '../../src/cache/memory.js'
-import { forget, readThrough } from '../../src/cache/read-through.js'
+import { fetchOnce, forget, readThrough } from '../../src/cache/read-through.js'
 import { newId } from '../../src/ids.js'
 import { openRedisCache } from '../services/redis-cache.js'
 
@@ -26,6 +27,12 @@ for (const [name, url] of Object.entries({ REDIS_URL, REDIS_CLUSTER_URL })) {
       await contract(t, await openRedisCache(t, url), await openRedisCache(t, url))
     })
   } else t.test(name, { skip: `${name} is not set` }, async () => {})
+}
+
+/** A value that servers share, with a lock of `lockMs`. */
+const sharedKey = (lockMs = 60_000) => {
+  const key = `test:${newId()}`
+  return { key, ttlMs: 60_000, lock: { key: `${key}:lock`, ttlMs: lockMs } }
 }
 
 /** @param a @param b the caches of two servers. */
@@ -76,6 +83,42 @@ async function contract(t: Test, a: Cache, b: Cache) {
       t.equal(await readText(b, kept, lasting('new')), 'new')
     })
   }
+
+  await t.test('who asks at once at both servers shares one fetch', async (t) => {
+    const shared = sharedKey()
+    let fetches = 0
+    const fetch = async () => {
+      fetches += 1
+      await delay(10)
+      return fetches
+    }
+    const ask = (cache: Cache) => fetchOnce(cache, shared, 60_000, fetch)
+    const found = await Promise.all([a, b, a, b].map(ask))
+    t.same(
+      found.map(({ value }) => value),
+      [1, 1, 1, 1],
+    )
+    t.equal((await ask(b)).value, 1)
+    t.equal((await fetchOnce(b, shared, 0, fetch)).value, 2, 'asked for anew')
+    t.match(await ask(a), { value: 2, at: Number })
+  })
+
+  await t.test('a fetch that fails is tried by the next, at whichever server', async (t) => {
+    const shared = sharedKey()
+    const failing = fetchOnce(a, shared, 60_000, () => Promise.reject(new Error('away')))
+    const waiting = fetchOnce(b, shared, 60_000, async () => 'here')
+    await t.rejects(failing, { message: 'away' })
+    t.match(await waiting, { value: 'here' })
+  })
+
+  await t.test(
+    'a server that died while it fetched is waited for no longer than its lock',
+    async (t) => {
+      const shared = sharedKey(300)
+      await a.set(shared.lock.key, '1', 60_000)
+      t.match(await fetchOnce(b, shared, 60_000, async () => 'mine'), { value: 'mine' })
+    },
+  )
 
   await t.test('a value that is kept costs two reads at once and nothing else', async (t) => {
     const kept = chatListKey(newId(), 20)

@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import { createMemoryCache } from '../../src/cache/memory.js'
 import { createModelCatalogue, type ModelCatalogue } from '../../src/ollama/catalogue.js'
 import { createOllamaClient } from '../../src/ollama/client.js'
 import { eventually } from '../services/eventually.js'
@@ -31,8 +32,20 @@ async function start(t: Test, options?: StandInOptions, overrides: Options = {})
     await client.close()
     await standIn.close()
   })
-  const catalogue = createModelCatalogue(client, { defaultModel: undefined, ...overrides })
-  return { standIn, client, catalogue, count: (path: string) => standIn.callsOf(path).length }
+  const settings = {
+    cache: createMemoryCache(),
+    url: standIn.url,
+    defaultModel: undefined,
+    ...overrides,
+  }
+  return {
+    standIn,
+    client,
+    catalogue: createModelCatalogue(client, settings),
+    /** Another server over the same cache. */
+    other: () => createModelCatalogue(client, settings),
+    count: (path: string) => standIn.callsOf(path).length,
+  }
 }
 
 const namesOf = async (catalogue: ModelCatalogue) =>
@@ -64,6 +77,46 @@ t.test('who asks at once shares one request, and a fresh list asks nobody', asyn
   t.equal(count('/api/tags'), 1)
   t.equal(count('/api/show'), 1)
   t.equal(count('/api/ps'), 1)
+})
+
+t.test(
+  'of two servers one asks Ollama for the list and the models, and both know them',
+  async (t) => {
+    const { catalogue, other, count } = await start(t)
+    const second = other()
+    const [mine, theirs] = await Promise.all([catalogue.list(), second.list()])
+    t.strictSame(theirs, mine)
+    t.match(await second.find(), {
+      name: 'stand-in:latest',
+      capabilities: ['completion', 'thinking'],
+    })
+    t.equal(count('/api/tags'), 1)
+    t.equal(count('/api/show'), 1)
+  },
+)
+
+t.test('a server that starts while Ollama is away knows the list of another', async (t) => {
+  const { standIn, catalogue, other } = await start(t, {}, { freshMs: 0 })
+  await catalogue.list()
+  await standIn.stop()
+  const late = other()
+  t.strictSame(await namesOf(late), ['stand-in:latest'])
+  t.match(await late.findKnown('stand-in'), { template: /slice/ })
+})
+
+t.test('a model that another server found is known to this one', async (t) => {
+  const { standIn, catalogue, other, count } = await start(t, {}, { freshMs: 60_000 })
+  await catalogue.list()
+  standIn.models.push(model('new:latest'))
+  await until('the new model', () =>
+    catalogue.find('new').then(
+      () => true,
+      () => false,
+    ),
+  )
+  t.equal((await other().find('new')).name, 'new:latest')
+  t.equal(count('/api/tags'), 2)
+  t.equal(count('/api/show'), 2)
 })
 
 t.test('a stale list is served at once while one request renews it', async (t) => {

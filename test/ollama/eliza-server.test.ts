@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import t, { type Test } from 'tap'
+import { createMemoryCache } from '../../src/cache/memory.js'
 import { createModelCatalogue } from '../../src/ollama/catalogue.js'
 import { type ChatRequest, createOllamaClient } from '../../src/ollama/client.js'
 import { startElizaServer } from '../../src/ollama/eliza/eliza-server.js'
@@ -47,7 +48,11 @@ t.test('it is an Ollama with one model', async (t) => {
   t.strictSame(others, [])
   t.match(model, { name: 'eliza', digest: /^[0-9a-f]{64}$/, details: { family: 'eliza' } })
   t.ok(model && model.size > 0 && model.digest !== createHash('sha256').digest('hex'))
-  const found = await createModelCatalogue(client, { defaultModel: undefined }).find()
+  const found = await createModelCatalogue(client, {
+    cache: createMemoryCache(),
+    url: server.url,
+    defaultModel: undefined,
+  }).find()
   t.match(found, { name: 'eliza', continues: true, capabilities: ['completion'] })
   t.equal(found.contextLength, found.trainedContextLength)
   t.equal((await fetch(`${server.url}/api/pull`)).status, 404)
