@@ -108,7 +108,7 @@ t.test('a model that another server found is known to this one', async (t) => {
   const { standIn, catalogue, other, count } = await start(t, {}, { freshMs: 60_000 })
   await catalogue.list()
   standIn.models.push(model('new:latest'))
-  await until('the new model', () =>
+  await eventually('the new model', () =>
     catalogue.find('new').then(
       () => true,
       () => false,
