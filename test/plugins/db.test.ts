@@ -3,13 +3,14 @@ import { existsSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { mock } from 'node:test'
-import { setTimeout as delay } from 'node:timers/promises'
 import Fastify from 'fastify'
 import Libsql from 'libsql'
 import t, { type Test } from 'tap'
 import db from '../../plugins/db.js'
 import observability from '../../plugins/observability.js'
 import { parseConfig } from '../../src/config.js'
+import { outsideServices } from '../services/app.js'
+import { eventually } from '../services/eventually.js'
 import { aSession } from '../stores/rows.js'
 
 /** A bare Fastify with the plugin alone, and what it logs. */
@@ -23,29 +24,32 @@ function newApp(t: Test, environment: Record<string, string>) {
   return { app, log: () => lines.join('') }
 }
 
-t.test('without MONGODB_URI it is SQLite under DATA_DIR, held and given back', async (t) => {
-  const DATA_DIR = join(t.testdir(), 'data')
-  const first = newApp(t, { DATA_DIR })
-  await first.app.ready()
-  await t.resolves(first.app.store.ping())
-  t.match(first.log(), `store: SQLite in ${DATA_DIR}; set MONGODB_URI to use MongoDB`)
+t.test(
+  'without MONGODB_URI the store is SQLite under DATA_DIR, which one process holds',
+  async (t) => {
+    const DATA_DIR = join(t.testdir(), 'data')
+    const first = newApp(t, { DATA_DIR })
+    await first.app.ready()
+    await t.resolves(first.app.store.ping())
+    t.match(first.log(), `store: SQLite in ${DATA_DIR}; set MONGODB_URI to use MongoDB`)
 
-  const second = newApp(t, { DATA_DIR })
-  await t.rejects(async () => await second.app.ready(), {
-    message: /in use by process.*set DATA_DIR/,
-  })
-  await second.app.close()
-  t.ok(existsSync(join(DATA_DIR, 'server.pid')), 'the refused one leaves the hold as it is')
+    const second = newApp(t, { DATA_DIR })
+    await t.rejects(async () => await second.app.ready(), {
+      message: /in use by process.*set DATA_DIR/,
+    })
+    await second.app.close()
+    t.ok(existsSync(join(DATA_DIR, 'server.pid')), 'the refused one leaves the hold as it is')
 
-  await first.app.close()
-  await t.rejects(first.app.store.ping(), { code: 'STORE_UNAVAILABLE' })
-  const third = newApp(t, { DATA_DIR })
-  await third.app.ready()
-  t.equal(third.app.jwtSecret, first.app.jwtSecret, 'the secret is kept')
-  t.notOk(first.log().includes(first.app.jwtSecret), 'and never logged')
-})
+    await first.app.close()
+    await t.rejects(first.app.store.ping(), { code: 'STORE_UNAVAILABLE' })
+    const third = newApp(t, { DATA_DIR })
+    await third.app.ready()
+    t.equal(third.app.jwtSecret, first.app.jwtSecret, 'the secret is kept')
+    t.notOk(first.log().includes(first.app.jwtSecret), 'and never logged')
+  },
+)
 
-t.test('a database that cannot be opened is refused, and its directory let go', async (t) => {
+t.test('a database that cannot be opened is refused, and its directory is released', async (t) => {
   const DATA_DIR = t.testdir()
   const newer = new Libsql(join(DATA_DIR, 'chat.db'))
   newer.exec('PRAGMA user_version = 999')
@@ -58,7 +62,7 @@ t.test('a database that cannot be opened is refused, and its directory let go', 
   }
 })
 
-t.test('JWT_SECRET is the secret where it is set, and none is kept', async (t) => {
+t.test('JWT_SECRET is used where it is set, and none is stored', async (t) => {
   const DATA_DIR = t.testdir()
   const { app } = newApp(t, { DATA_DIR, JWT_SECRET: 'a secret of somebody' })
   await app.ready()
@@ -76,9 +80,9 @@ t.test('expired sessions are removed every hour', async (t) => {
   await app.store.createSession(expired)
   await app.store.createSession(alive)
   mock.timers.tick(3_600_000)
-  const deadline = Date.now() + 5_000
-  while ((await app.store.findSession(expired.id)) && Date.now() < deadline) await delay(5)
-  t.equal(await app.store.findSession(expired.id), undefined)
+  await eventually('the expired one is gone', async () => {
+    return (await app.store.findSession(expired.id)) === undefined
+  })
   t.strictSame(await app.store.findSession(alive.id), alive)
 })
 
@@ -103,11 +107,11 @@ t.test('a MongoDB that does not answer is named without its credentials', async 
 })
 
 t.test(
-  'with MONGODB_URI it is MongoDB, and the secret is still kept under DATA_DIR',
+  'with MONGODB_URI the store is MongoDB, and the secret is still under DATA_DIR',
   { skip: process.env.MONGODB_URI ? false : 'MONGODB_URI is not set: see test/services' },
   async (t) => {
     const DATA_DIR = join(t.testdir(), 'data')
-    const MONGODB_URI = process.env.MONGODB_URI ?? ''
+    const { MONGODB_URI = '' } = outsideServices(t.testdirName)
     const [first, second] = [1, 2].map(() => newApp(t, { DATA_DIR, MONGODB_URI }))
     if (!first || !second) return t.fail('two were made')
     await Promise.all([first.app.ready(), second.app.ready()])

@@ -31,26 +31,34 @@ if (process.env.MONGODB_URI) {
     ['its messages', 'deletes'],
     ['the chat', 'delete\0\x06\0\0\0chats'],
   ] as const) {
-    t.test(`the answer to a deletion is lost, of ${write}: done and told once`, (t) =>
+    t.test(`a deletion whose answer is lost at ${write} is done and announced once`, (t) =>
       losesDeletion(t, text),
     )
   }
-  t.test('a cut deletion of an account is finished by the server that began it', cutsAccount)
-  t.test('a cut deletion of a chat is finished by the server that began it', cutsChat)
-  t.test('a turn cut at its last write is completed by its repetition', cutsTurn)
-  t.test('a heartbeat that is never answered: the client is connected anew', revives)
+  t.test(
+    'an interrupted deletion of an account is finished by the server that began it',
+    cutsAccount,
+  )
+  t.test('an interrupted deletion of a chat is finished by the server that began it', cutsChat)
+  t.test(
+    'a turn that is interrupted before its last write is completed when it is sent again',
+    cutsTurn,
+  )
+  t.test('a client whose heartbeat hangs is closed and connected again', revives)
   for (const text of ['buildInfo', 'schema', 'createIndexes', 'deletedFrom']) {
-    t.test(`the answer to ${text} is lost during the start: it starts`, (t) => starts(t, text))
+    t.test(`a start during which the answer to ${text} is lost succeeds`, (t) => starts(t, text))
   }
   t.test('SIGTERM while MongoDB is silent: the log names what is still open', terminates)
-  // Each write of a turn by a text that it alone contains.
+  // Each write of a turn, by a text that only its command contains.
   for (const [write, text] of [
     ['the message and its reply', 'fingerprint'],
     ['the chat’s count', 'messageCount'],
     ['the beginning of the reply', 'findAndModify'],
     ['the end of the reply', 'completedAt'],
   ] as const) {
-    t.test(`the answer to a write is lost, ${write}: done and told once`, (t) => loses(t, text))
+    t.test(`a turn whose answer is lost at ${write} is stored and announced once`, (t) =>
+      loses(t, text),
+    )
   }
 } else t.test('MongoDB away', { skip: 'MONGODB_URI is not set' }, async () => {})
 
@@ -173,10 +181,10 @@ async function starts(t: Test, text: string) {
   t.ok((await register(url)).token)
 }
 
-/** Where a request deletes messages. */
+/** What a command that deletes messages contains. */
 const deletesMessages = 'delete\0\x09\0\0\0messages'
 
-/** The database behind the proxy, read past it. */
+/** The database behind the proxy, over a connection past it. */
 async function behind(t: Test, proxyUrl: string) {
   const client = new MongoClient(process.env.MONGODB_URI ?? '')
   t.teardown(() => client.close(true))
@@ -242,11 +250,7 @@ async function cutsTurn(t: Test) {
   t.match(await send(), { status: 503 })
   await cut
   proxy.repair()
-  let sent = await send()
-  await eventually('it is answered', async () => {
-    if (sent.status === 503) sent = await send()
-    return sent.status !== 503
-  })
+  const sent = await untilBack(send)
   t.match(sent, { status: 201, body: { reply: { content: standInReply('len=10') } } })
   const moved = { id: chatId, title: 'len=10', messageCount: 2 }
   t.match((await call<ChatWithMessages>('GET', path)).body, moved)
@@ -257,16 +261,20 @@ async function revives(t: Test) {
   const proxy = await startTcpProxy(t, uri)
   const limits = 'heartbeatFrequencyMS=500&connectTimeoutMS=300&serverSelectionTimeoutMS=300'
   let stuck = 0
-  const { client, close } = await connectMongo(`${proxy.url}?${limits}`, Date.now() + 5000, () => {
-    stuck += 1
-    proxy.repair()
-  })
+  const { client, close } = await connectMongo(
+    `${proxy.url}?${limits}`,
+    Date.now() + 60_000,
+    () => {
+      stuck += 1
+      proxy.repair()
+    },
+  )
   t.teardown(close)
   const db = client.db()
   proxy.fail('cut')
   await t.rejects(db.command({ ping: 1 }))
   const opened = once(client, 'open')
-  // What a monitor that hangs says last.
+  // The last event of a monitor that hangs.
   client.emit('serverHeartbeatStarted', { connectionId: 'a server', awaited: false } as never)
   await opened
   t.match(await db.command({ ping: 1 }), { ok: 1 }, 'the handle that was there before is of use')
@@ -281,7 +289,7 @@ async function losesDeletion(t: Test, text: string) {
   socket.on('chat-deleted', (event: { chatId: string }) => {
     if (event.chatId === chatId) told += 1
   })
-  /** Asks until it is answered, the first answer of the database being lost. */
+  /** Deletes while the first answer of MongoDB is lost, again until it is answered. */
   const deleteLosing = async (what: string) => {
     const lost = proxy.loseAnswerTo(what)
     t.match(await call('DELETE', path), { status: 503, body: { code: 'STORE_UNAVAILABLE' } })

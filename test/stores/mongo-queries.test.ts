@@ -9,7 +9,7 @@ import { type Index, planOf, type Query, shapeOf, watchQueries } from './mongo-q
 const uri = process.env.MONGODB_URI
 const noSuchCommand = 59
 
-t.test('what has no index is told apart from what has', async (t) => {
+t.test('a query without an index is told apart from one with an index', async (t) => {
   const indexes: Index[] = [
     { name: '_id_', key: { _id: 1 } },
     { name: 'list', key: { userId: 1, updatedAt: -1, _id: -1 } },
@@ -44,13 +44,13 @@ t.test('what has no index is told apart from what has', async (t) => {
   }
 })
 
-/** What is sorted after it was found, and why that is little. */
+/** Queries that sort what they found, and why that is little. */
 const sortedAfterwards: Readonly<Record<string, string>> = {
   'messages.find {activeIn} by seq whole': 'the replies of one chat that have not ended',
   'messages.find {leaseUntil $lte} by createdAt, seq whole': 'the replies of servers that died',
 }
 
-/** What is read whole, since all of it is used: what a row of the store is made of. */
+/** Queries that read whole documents, because every field of the row is used. */
 const readWhole = new Set([
   'meta.find {_id} whole',
   'users.find {_id, deleting $exists} whole',
@@ -87,7 +87,7 @@ if (!uri) {
       await db.dropDatabase()
       await client.close(true)
     })
-    // The first start looks, once, whether another application's records are there.
+    // Only the first start looks for another application's documents.
     await createMongoStore(db)
     const queries = watchQueries(client)
     const store = await createMongoStore(db)
@@ -130,7 +130,7 @@ if (!uri) {
     })
   })
 
-  t.test('a query without an index is found out', async (t) => {
+  t.test('a query without an index is found, whatever its command', async (t) => {
     const client = new MongoClient(uri, { monitorCommands: true })
     const db = client.db(`test-${newId()}`)
     t.teardown(async () => {
@@ -168,7 +168,7 @@ async function indexesOf(db: Db): Promise<Map<string, Index[]>> {
   return new Map(await Promise.all(rows))
 }
 
-/** How the server says that it answers a query; undefined where it cannot say. */
+/** The server's own plan of a query; undefined where it has no `explain`. */
 async function explained(db: Db, { alone }: Query): Promise<string | undefined> {
   try {
     const { queryPlanner } = await db.command({ explain: alone, verbosity: 'queryPlanner' })

@@ -1,6 +1,6 @@
 import type { CommandStartedEvent, Document, MongoClient } from 'mongodb'
 
-/** One question that was asked of a collection. */
+/** A query of a collection. */
 export interface Query {
   collection: string
   command: string
@@ -8,7 +8,7 @@ export interface Query {
   sort: Document
   /** Whether it reads documents whole. */
   whole: boolean
-  /** The command that asks it alone, as `explain` takes it. */
+  /** The command of this query alone, for `explain`. */
   alone: Document
 }
 
@@ -19,9 +19,9 @@ export interface Index {
 }
 
 export interface Plan {
-  /** The index that finds what is asked for; undefined where everything would be read. */
+  /** The index that finds the documents; undefined where all would be read. */
   index: string | undefined
-  /** Whether what was found must still be sorted. */
+  /** Whether the documents must be sorted afterwards. */
   sorts: boolean
 }
 
@@ -30,7 +30,7 @@ const withoutFilter = new Set([
   ...['ping', 'buildInfo', 'endSessions'],
 ])
 
-/** Every query that the client asks from now on. A command that is not known here is one without a filter. */
+/** Collects every query of the client from now on. A command that is not known here counts as a query without a filter. */
 export function watchQueries(client: MongoClient): Query[] {
   const queries: Query[] = []
   client.on('commandStarted', ({ commandName, command }: CommandStartedEvent) => {
@@ -74,11 +74,11 @@ function queriesOf(name: string, command: Document): Query[] {
     )
   }
   if (withoutFilter.has(name)) return []
-  // Shown as a query that no index serves, so that whoever adds a command teaches it here.
+  // No index serves it, so that the test fails until the command is added here.
   return [query({}, { [name]: collection })]
 }
 
-/** A query without its values: two that are alike are planned alike. */
+/** A query without its values: queries of one shape have one plan. */
 export function shapeOf({ collection, command, filter, sort, whole }: Query): string {
   const sorted = Object.keys(sort).length > 0 ? ` by ${Object.keys(sort).join(', ')}` : ''
   return `${collection}.${command} ${shape(filter)}${sorted}${whole ? ' whole' : ''}`
@@ -93,9 +93,8 @@ function shape(filter: Document): string {
 }
 
 /**
- * How a server answers a query: by an index that also sorts before one that doesn't, then by that of
- * which the filter fixes the most leading keys. A sparse index has only the documents that have its
- * key.
+ * The plan of a query: an index that also sorts goes first, then the one with the most leading keys
+ * fixed by the filter. A sparse index holds only the documents that have its key.
  */
 export function planOf({ filter, sort }: Pick<Query, 'filter' | 'sort'>, indexes: Index[]): Plan {
   const best = indexes
@@ -115,7 +114,7 @@ export function planOf({ filter, sort }: Pick<Query, 'filter' | 'sort'>, indexes
   return { index: served ? [...new Set(names)].join(' ') : undefined, sorts }
 }
 
-/** How many leading keys the filter fixes, and a half where it bounds the next; 0 is of no use. */
+/** The number of leading keys that the filter fixes, plus a half where it bounds the next; 0 is useless. */
 function worthOf(filter: Document, { key, sparse = false }: Index): number {
   const keys = Object.keys(key)
   const loose = keys.findIndex((name) => !isFixed(filter[name]))
@@ -123,7 +122,7 @@ function worthOf(filter: Document, { key, sparse = false }: Index): number {
   return loose + (isBounded(filter[keys[loose] ?? ''], sparse) ? 0.5 : 0)
 }
 
-/** Whether what an index finds comes in the order that is asked for, forwards or backwards. */
+/** Whether an index returns documents in the wanted order, forwards or backwards. */
 function inOrder(sort: Document, filter: Document, { key }: Index): boolean {
   const wanted = Object.entries(sort)
   const keys = Object.entries(key)
@@ -145,7 +144,7 @@ function isOperators(condition: unknown): condition is Document {
   )
 }
 
-/** One value. Null is also what documents without the field have, which no sparse index holds. */
+/** Whether a condition is one value. Null also matches documents without the field, which no sparse index holds. */
 const isFixed = (condition: unknown) =>
   condition !== undefined && condition !== null && !isOperators(condition)
 

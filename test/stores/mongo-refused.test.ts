@@ -7,7 +7,7 @@ import { outsideServices } from '../services/app.js'
 import { startMongoStandIn } from '../services/mongo-stand-in.js'
 import { startRefused } from '../services/server-process.js'
 
-/** Where it refuses to start: with 1, and one line that names the setting. */
+/** The one line that a server which refuses to start prints. */
 async function refusal(t: Test, settings: Record<string, string>): Promise<string> {
   const DATA_DIR = await mkdtemp(join(tmpdir(), 'chat-refused-'))
   t.teardown(() => rm(DATA_DIR, { recursive: true, force: true }))
@@ -17,40 +17,46 @@ async function refusal(t: Test, settings: Record<string, string>): Promise<strin
   return output
 }
 
-// The driver itself refuses the first.
+// The driver itself refuses 3.6.
 for (const [version, wireVersion] of [
   ['3.6.23', 6],
   ['4.2.24', 8],
 ] as const) {
-  t.test(`a MongoDB ${version} is refused, and told what is wanted`, async (t) => {
-    const MONGODB_URI = await startMongoStandIn(t, version, wireVersion)
-    // Whoever waited for another version would be killed before this limit.
-    const output = await refusal(t, { MONGODB_URI, START_TIMEOUT_MS: '600000' })
-    t.match(output, /^MONGODB_URI: .*4\.4 or later is wanted/)
-  })
+  t.test(
+    `a MongoDB ${version} is refused, and the error names the version that is needed`,
+    async (t) => {
+      const MONGODB_URI = await startMongoStandIn(t, version, wireVersion)
+      // Whoever waited for another version would be killed before this limit.
+      const output = await refusal(t, { MONGODB_URI, START_TIMEOUT_MS: '600000' })
+      t.match(output, /^MONGODB_URI: .*4\.4 or later is wanted/)
+    },
+  )
 }
 
 const uri = outsideServices(`refused-${Date.now()}`).MONGODB_URI
-if (!uri) t.test('newer records', { skip: 'MONGODB_URI is not set' }, async () => {})
+if (!uri) t.test('databases that are refused', { skip: 'MONGODB_URI is not set' }, async () => {})
 else {
   for (const name of ['users', 'sessions']) {
-    t.test(`another application’s ${name} are told as that, and left as they are`, async (t) => {
-      const client = await MongoClient.connect(uri)
-      t.teardown(async () => {
-        await client.db().dropDatabase()
-        await client.close()
-      })
-      const theirs = { _id: 'x', login: 'ada', roles: ['admin'] }
-      await client.db().collection<typeof theirs>(name).insertOne(theirs)
-      const output = await refusal(t, { MONGODB_URI: uri })
-      t.match(output, new RegExp(`^MONGODB_URI: .*database "refused.*collection "${name}"`))
-      t.match(output, /_id, login, roles.*another application.*Name another database/)
-      const left = await client.db().listCollections().toArray()
-      t.same(
-        left.map((one) => one.name),
-        [name],
-      )
-    })
+    t.test(
+      `a database with another application’s ${name} is refused, and left as it is`,
+      async (t) => {
+        const client = await MongoClient.connect(uri)
+        t.teardown(async () => {
+          await client.db().dropDatabase()
+          await client.close()
+        })
+        const theirs = { _id: 'x', login: 'ada', roles: ['admin'] }
+        await client.db().collection<typeof theirs>(name).insertOne(theirs)
+        const output = await refusal(t, { MONGODB_URI: uri })
+        t.match(output, new RegExp(`^MONGODB_URI: .*database "refused.*collection "${name}"`))
+        t.match(output, /_id, login, roles.*another application.*Name another database/)
+        const left = await client.db().listCollections().toArray()
+        t.same(
+          left.map((one) => one.name),
+          [name],
+        )
+      },
+    )
   }
 
   for (const [version, told] of [

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { newId } from '../../src/ids.js'
 import { createMongoStore } from '../../src/stores/mongo.js'
 import type { ChatRow, StoredTurn } from '../../src/stores/store.js'
+import { eventually } from '../services/eventually.js'
 import { storeContract } from './contract.js'
 import { aChat, aSession, aTurn, aUser } from './rows.js'
 
@@ -13,7 +14,7 @@ const uri = process.env.MONGODB_URI
 if (!uri) {
   t.plan(0, 'MONGODB_URI is not set: see test/services')
 } else {
-  /** A database of its own, which goes with the test. */
+  /** A database that is dropped after the test. */
   const newDatabase = async (t: Test, client = new MongoClient(uri)) => {
     await client.connect()
     const db = client.db(`test-${newId()}`)
@@ -52,7 +53,7 @@ if (!uri) {
     t.ok(kept?.content === `${begun.content}yyyyy`, 'and all of it is kept')
   })
 
-  t.test('a message whose reply was lost is given one by its repetition', async (t) => {
+  t.test('a message that was stored without its reply gets it when it is sent again', async (t) => {
     const db = await newDatabase(t)
     const store = await createMongoStore(db)
     const chat = aChat()
@@ -99,11 +100,11 @@ if (!uri) {
     return { store, turn, find }
   }
   for (const [way, look] of [
-    ['its repetition', ({ store, turn }) => store.appendTurn(turn)],
-    ['who looks for it', ({ store, turn }) => store.findTurn(turn.message.userId, turn.message.id)],
+    ['a repetition of it', ({ store, turn }) => store.appendTurn(turn)],
+    ['a search for it', ({ store, turn }) => store.findTurn(turn.message.userId, turn.message.id)],
     ['its takeover', ({ store }) => store.findLapsedReplies(new Date(), 10)],
   ] as [string, (half: Awaited<ReturnType<typeof halfDone>>) => Promise<unknown>][]) {
-    t.test(`a turn that did not move its chat is completed by ${way}`, async (t) => {
+    t.test(`a turn that did not update its chat is completed by ${way}`, async (t) => {
       const half = await halfDone(t)
       await look(half)
       const { turn, find } = half
@@ -112,7 +113,7 @@ if (!uri) {
     })
   }
 
-  t.test('a turn that moved its chat gives it no title again', async (t) => {
+  t.test('a title that was removed is not set again by an earlier turn', async (t) => {
     const store = await createMongoStore(await newDatabase(t))
     const chat = aChat()
     await store.createChat(chat)
@@ -122,7 +123,7 @@ if (!uri) {
     t.match(await store.findChat(chat.userId, chat.id), { title: null })
   })
 
-  t.test('nothing is read of a chat whose deletion was cut', async (t) => {
+  t.test('nothing is read of a chat whose deletion was interrupted', async (t) => {
     const db = await newDatabase(t)
     const store = await createMongoStore(db)
     const chat = aChat()
@@ -178,62 +179,65 @@ if (!uri) {
     t.equal(await store.deleteUser(user.id), false)
   })
 
-  t.test('a server that goes away is told as such, and used again when it is back', async (t) => {
-    const { hostname, port } = new URL(uri)
-    const sockets = new Set<Socket>()
-    const proxy = createServer((socket) => {
-      const upstream = connect(Number(port || 27017), hostname)
-      for (const [from, to] of [
-        [socket, upstream],
-        [upstream, socket],
-      ] as const) {
-        sockets.add(from)
-        from.pipe(to)
-        // Either side's end, however it comes, is the other's.
-        from.on('error', () => to.destroy()).on('close', () => to.destroy())
+  t.test(
+    'a server that goes away is STORE_UNAVAILABLE, and used again when it is back',
+    async (t) => {
+      const { hostname, port } = new URL(uri)
+      const sockets = new Set<Socket>()
+      const proxy = createServer((socket) => {
+        const upstream = connect(Number(port || 27017), hostname)
+        for (const [from, to] of [
+          [socket, upstream],
+          [upstream, socket],
+        ] as const) {
+          sockets.add(from)
+          from.pipe(to)
+          // The end of either side closes the other.
+          from.on('error', () => to.destroy()).on('close', () => to.destroy())
+        }
+      })
+      const cut = async () => {
+        const closed = once(proxy, 'close')
+        proxy.close()
+        for (const socket of sockets) socket.destroy()
+        await closed
       }
-    })
-    const cut = async () => {
-      const closed = once(proxy, 'close')
-      proxy.close()
-      for (const socket of sockets) socket.destroy()
-      await closed
-    }
-    proxy.listen(0, '127.0.0.1')
-    await once(proxy, 'listening')
-    const address = proxy.address() as AddressInfo
-    const client = new MongoClient(`mongodb://127.0.0.1:${address.port}`, {
-      directConnection: true,
-      serverSelectionTimeoutMS: 500,
-    })
-    const db = client.db(`test-${newId()}`)
-    const store = await createMongoStore(db)
-    const chat = aChat()
-    await store.createChat(chat)
+      proxy.listen(0, '127.0.0.1')
+      await once(proxy, 'listening')
+      const address = proxy.address() as AddressInfo
+      const client = new MongoClient(`mongodb://127.0.0.1:${address.port}`, {
+        directConnection: true,
+        serverSelectionTimeoutMS: 500,
+      })
+      const db = client.db(`test-${newId()}`)
+      const store = await createMongoStore(db)
+      const chat = aChat()
+      await store.createChat(chat)
 
-    await cut()
-    const turn = aTurn(chat)
-    const calls: (() => Promise<unknown>)[] = [
-      () => store.ping(),
-      () => store.findChat(chat.userId, chat.id),
-      () => store.appendTurn(turn),
-    ]
-    for (const call of calls) {
-      await t.rejects(call(), { code: 'STORE_UNAVAILABLE', statusCode: 503, retryable: true })
-    }
+      await cut()
+      const turn = aTurn(chat)
+      const calls: (() => Promise<unknown>)[] = [
+        () => store.ping(),
+        () => store.findChat(chat.userId, chat.id),
+        () => store.appendTurn(turn),
+      ]
+      for (const call of calls) {
+        await t.rejects(call(), { code: 'STORE_UNAVAILABLE', statusCode: 503, retryable: true })
+      }
 
-    proxy.listen(address.port, '127.0.0.1')
-    await once(proxy, 'listening')
-    const deadline = Date.now() + 10_000
-    let stored: StoredTurn | undefined
-    while (!stored && Date.now() < deadline) {
-      stored = await store.appendTurn(turn).catch(() => undefined)
-    }
-    t.equal(stored?.created, true)
-    t.equal((await store.listMessages(chat.id, 10)).length, 2)
-    await db.dropDatabase()
-    await store.close()
-    await client.close(true)
-    await cut()
-  })
+      proxy.listen(address.port, '127.0.0.1')
+      await once(proxy, 'listening')
+      let stored: StoredTurn | undefined
+      await eventually('the server is used again', async () => {
+        stored = await store.appendTurn(turn).catch(() => undefined)
+        return stored !== undefined
+      })
+      t.equal(stored?.created, true)
+      t.equal((await store.listMessages(chat.id, 10)).length, 2)
+      await db.dropDatabase()
+      await store.close()
+      await client.close(true)
+      await cut()
+    },
+  )
 }

@@ -1,7 +1,7 @@
 import type { ChatStore } from '../parts.js'
 import type { Collections } from './collections.js'
 import type { Deletions } from './deletions.js'
-import { chatOf, documentOf, objectId } from './documents.js'
+import { chatOf, documentOf, objectId, updateOf } from './documents.js'
 
 /** Chats. `listChats` reads neither `options` nor `system`: they are wide, and no list shows them. */
 export function createChats({ chats }: Collections, deletions: Deletions): ChatStore {
@@ -33,21 +33,9 @@ export function createChats({ chats }: Collections, deletions: Deletions): ChatS
     },
 
     async updateChat(userId, id, patch, now) {
-      const given = Object.entries(patch).filter(([, value]) => value !== undefined)
-      // `title` and `model` are stored as null; `system` and `options` are removed.
-      const isRemoved = ([name, value]: [string, unknown]) =>
-        value === null && (name === 'system' || name === 'options')
-      const set = given.filter((entry) => !isRemoved(entry))
-      const unset = given.filter(isRemoved).map(([name]) => [name, ''])
-      const chat = await chats.findOneAndUpdate(
-        documentOf({ id, userId }),
-        {
-          $max: { updatedAt: now },
-          ...(set.length > 0 && { $set: Object.fromEntries(set) }),
-          ...(unset.length > 0 && { $unset: Object.fromEntries(unset) }),
-        },
-        { returnDocument: 'after' },
-      )
+      const update = { $max: { updatedAt: now }, ...updateOf(patch, ['title', 'model']) }
+      const options = { returnDocument: 'after' } as const
+      const chat = await chats.findOneAndUpdate(documentOf({ id, userId }), update, options)
       return chat ? chatOf(chat) : undefined
     },
 

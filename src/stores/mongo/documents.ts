@@ -49,30 +49,45 @@ export const objectId = (id: string) => ObjectId.createFromHexString(id)
 
 /** A row as a document; of a part of a row, the filter that finds it. */
 export function documentOf<Row extends object>(row: Row): DocumentOf<Row> {
-  const fields = Object.entries(row).map(([name, value]) => {
-    return [documentNames.get(name) ?? name, name in ids ? objectId(value) : value]
-  })
-  return Object.fromEntries(fields)
+  const document: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(row)) {
+    document[documentNames.get(name) ?? name] = name in ids ? objectId(value) : value
+  }
+  return document as DocumentOf<Row>
 }
 
-function rowOf<Row>(document: DocumentOf<Row>): Row {
-  const fields = Object.entries<unknown>(document)
-    .filter(([name]) => !documentOnly.has(name))
-    .map(([name, value]) => {
-      return [rowNames.get(name) ?? name, value instanceof ObjectId ? value.toHexString() : value]
-    })
-  return Object.fromEntries(fields)
+function rowOf<Row extends object>(document: DocumentOf<Row>): Row {
+  const row: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries<unknown>(document)) {
+    if (documentOnly.has(name)) continue
+    row[rowNames.get(name) ?? name] = value instanceof ObjectId ? value.toHexString() : value
+  }
+  return row as Row
 }
 
 export const userOf = rowOf<UserRow>
 export const sessionOf = rowOf<SessionRow>
 export const chatOf = rowOf<ChatRow>
 
-export function messageOf({ pieces = [], ...document }: MessageDocument): MessageRow {
-  return withPieces(rowOf<MessageRow>(document), pieces)
-}
+export const messageOf = (document: MessageDocument): MessageRow =>
+  withPieces(rowOf<MessageRow>(document), document.pieces ?? [])
 
 export function messageDocument(message: MessageRow): MessageDocument {
   const document = documentOf(message)
   return { ...document, ...(message.leaseUntil && { activeIn: document.chat }) }
+}
+
+/**
+ * The update that applies a patch: undefined leaves a field as it is, and null removes it.
+ * @param nullable fields that are stored as null instead.
+ */
+export function updateOf(patch: object, nullable: readonly string[] = []) {
+  const given = Object.entries(patch).filter(([, value]) => value !== undefined)
+  const isRemoved = ([name, value]: [string, unknown]) => value === null && !nullable.includes(name)
+  const set = given.filter((entry) => !isRemoved(entry))
+  const unset = given.filter(isRemoved).map(([name]) => [name, ''])
+  return {
+    ...(set.length > 0 && { $set: Object.fromEntries(set) }),
+    ...(unset.length > 0 && { $unset: Object.fromEntries(unset) }),
+  }
 }

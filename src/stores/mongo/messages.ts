@@ -1,10 +1,10 @@
 import type { Filter, ObjectId, UpdateFilter } from 'mongodb'
 import type { MessageStore } from '../parts.js'
-import type { Checkpoint, MessageText, ReplyChange, ReplyCondition } from '../store.js'
+import type { Checkpoint, MessageText, ReplyCondition } from '../store.js'
 import { withPieces } from '../text-pieces.js'
 import { appendTurn, isSettled, settleTurn } from './append-turn.js'
 import type { Collections } from './collections.js'
-import { documentOf, type MessageDocument, messageOf, objectId } from './documents.js'
+import { documentOf, type MessageDocument, messageOf, objectId, updateOf } from './documents.js'
 
 /** Messages: users' and replies. */
 export function createMessages(collections: Collections): MessageStore {
@@ -78,10 +78,16 @@ export function createMessages(collections: Collections): MessageStore {
 
     async updateReply(id, condition, change) {
       const filter = { ...documentOf({ id }), ...filterOf(condition) }
-      const update = updateOf(change)
-      const reply = update
-        ? await messages.findOneAndUpdate(filter, update, { returnDocument: 'after' })
-        : await messages.findOne(filter)
+      const update = updateOf({
+        ...change,
+        ...(change.leaseUntil === null && { activeIn: null }),
+        // A new text is whole.
+        ...(change.content !== undefined && { pieces: null }),
+      })
+      // The driver refuses an empty update.
+      const reply = await (Object.keys(update).length > 0
+        ? messages.findOneAndUpdate(filter, update, { returnDocument: 'after' })
+        : messages.findOne(filter))
       return reply ? messageOf(reply) : undefined
     },
 
@@ -162,20 +168,5 @@ function filterOf({ status, epoch, owner, leaseUntil }: ReplyCondition): Filter<
     ...(owner === null && { owner: { $exists: false } }),
     ...(typeof owner === 'string' && { owner }),
     ...(leaseUntil && { leaseUntil }),
-  }
-}
-
-/** @returns undefined when there is nothing to change. */
-function updateOf(change: ReplyChange): UpdateFilter<MessageDocument> | undefined {
-  const given = Object.entries(change).filter(([, value]) => value !== undefined)
-  const set = given.filter(([, value]) => value !== null)
-  const unset = given.filter(([, value]) => value === null).map(([name]) => [name, ''])
-  if (change.leaseUntil === null) unset.push(['activeIn', ''])
-  // The new text is whole.
-  if (change.content !== undefined) unset.push(['pieces', ''])
-  if (given.length === 0) return undefined
-  return {
-    ...(set.length > 0 && { $set: Object.fromEntries(set) }),
-    ...(unset.length > 0 && { $unset: Object.fromEntries(unset) }),
   }
 }
