@@ -10,6 +10,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/reply/reply-state.ts': ['reply/transitions'],
   'src/stores/sqlite/messages.ts': ['stores/sqlite'],
   'src/engine/leases.ts': ['engine/lease-renewal'],
+  'src/engine/takeover.ts': ['engine/takeover-passes'],
   'src/queue/fair-queue.ts': ['queue/fair-queue'],
   'src/queue/fair-order.ts': ['queue/fair-queue'],
   'src/follow/follow.ts': ['follow/follow'],

@@ -1,0 +1,285 @@
+import t, { type Test } from 'tap'
+import { createMemoryCache } from '../../src/cache/memory.js'
+import type { StreamLog } from '../../src/cache/stream-log.js'
+import { Takeover } from '../../src/engine/takeover.js'
+import { AppError } from '../../src/errors.js'
+import { ChatEvents } from '../../src/reply/chat-events.js'
+import { HeldReplies } from '../../src/reply/held-replies.js'
+import type { LiveReply } from '../../src/reply/live-reply.js'
+import { ReplyState } from '../../src/reply/reply-state.js'
+import { openSqliteStore } from '../../src/stores/sqlite.js'
+import type { ReplyChange } from '../../src/stores/store.js'
+import { eventually } from '../services/eventually.js'
+import { aChat, aTurn } from '../stores/rows.js'
+
+const tokens = { kept: 3, discarded: 4 }
+const begun = { status: 'streaming', content: 'One two', thinking: 'Hm', tokens } as const
+
+const aModel = {
+  ...{ name: 'eliza', digest: '', isLoaded: false, contextLength: undefined },
+  ...{ numCtx: undefined, numPredict: undefined, trainedContextLength: undefined },
+  ...{ template: '', capabilities: undefined },
+}
+type Find = () => Promise<{ continues: boolean }>
+
+/** Takeovers of one process over a real store; `find` is what Ollama tells of a model. */
+async function start(t: Test, find: Find = async () => ({ continues: true })) {
+  const store = openSqliteStore(t.testdir())
+  t.teardown(() => store.close())
+  const held = new HeldReplies()
+  const state = new ReplyState({
+    ...{ store, cache: createMemoryCache(), held, owner: 'here', leaseMs: 600_000 },
+    streamLog: undefined,
+  })
+  const taken: LiveReply[] = []
+  const told: unknown[] = []
+  const forgotten: string[] = []
+  const closedLogs: unknown[] = []
+  const asked: (string | undefined)[] = []
+  const logged: string[] = []
+  let passes = 0
+  const keep = (_: object, message: string) => void logged.push(message)
+  const log = { info: keep, warn: keep, error: keep }
+  const chatEvents = new ChatEvents(log)
+  chatEvents.listen({
+    toChat: (chatId, event, payload) => void told.push([chatId, event, payload]),
+    toUser() {},
+  })
+  const streamLog: StreamLog = {
+    append: async () => true,
+    read: async () => ({ content: '', thinking: '' }),
+    close: async (...log) => void closedLogs.push(log),
+    stop() {},
+  }
+  const takeover = new Takeover({
+    store: {
+      firstLeaseEnd: () => store.firstLeaseEnd(),
+      findLapsedReplies: (...lapsed) => {
+        passes++
+        return store.findLapsedReplies(...lapsed)
+      },
+    },
+    catalogue: {
+      find: async (name) => {
+        asked.push(name)
+        return { ...aModel, ...(await find()) }
+      },
+    },
+    runner: { hold: (reply) => void taken.push(reply) },
+    cluster: { forget: (messageId) => void forgotten.push(messageId) },
+    pauses: { idleMs: 5, againMs: 1 },
+    ...{ state, held, streamLog, chatEvents, log },
+  })
+  t.teardown(() => takeover.close())
+  return {
+    ...{ store, takeover, held, taken, told, forgotten, closedLogs, asked, logged },
+    passes: () => passes,
+    chat: async () => {
+      const chat = aChat()
+      await store.createChat(chat)
+      return chat
+    },
+    /** A reply that `dead` held, whose lease is over. */
+    async left(change: ReplyChange = {}, chat = aChat()) {
+      await store.createChat(chat).catch(() => {})
+      const turn = aTurn(chat, { owner: 'dead', leaseUntil: new Date(1) })
+      const { reply } = await store.appendTurn(turn)
+      const row = await store.updateReply(reply.id, { status: ['queued'] }, change)
+      if (!row) throw new Error('the reply was not stored')
+      return row
+    },
+    find: (row: { userId: string; chatId: string; id: string }) =>
+      store.findMessage(row.userId, row.chatId, row.id),
+    /** Resolves when two more passes have looked at what lapsed. */
+    async pass() {
+      const before = passes
+      await eventually('it has looked twice', () => passes > before + 2)
+    },
+  }
+}
+
+t.test('a begun reply goes on from the kept text where its model can', async (t) => {
+  const { left, takeover, taken, asked, closedLogs, find } = await start(t)
+  const row = await left(begun)
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  const [reply] = taken
+  t.match(reply?.row, { id: row.id, owner: 'here', epoch: 2, epochStart: 7, takeovers: 1 })
+  t.same(reply?.kept, { content: 'One two', thinking: 'Hm', tokens })
+  t.same(await find(row), reply?.row)
+  t.same(asked, ['eliza'])
+  t.same(closedLogs, [[row.id, 1]], 'nothing more is taken of its old owner')
+})
+
+t.test('a begun reply starts over where its model cannot go on', async (t) => {
+  const { left, takeover, taken } = await start(t, async () => ({ continues: false }))
+  await left(begun)
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.match(taken[0]?.row, { epoch: 2, epochStart: 0, content: '' })
+  t.same(taken[0]?.kept, { content: '', thinking: '', tokens: { kept: 0, discarded: 7 } })
+})
+
+t.test('a reply of which nothing is kept starts over, and no model is asked for', async (t) => {
+  const { left, takeover, taken, asked } = await start(t)
+  await left({ status: 'streaming' })
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.match(taken[0]?.row, { epoch: 2, epochStart: 0 })
+  t.same(asked, [])
+})
+
+t.test('a queued reply goes on waiting in its epoch, with its log', async (t) => {
+  const { left, takeover, taken, closedLogs } = await start(t)
+  await left()
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.match(taken[0]?.row, { status: 'queued', owner: 'here', epoch: 1, takeovers: 0 })
+  t.same(closedLogs, [])
+})
+
+t.test('a reply that was taken over three times ends, with its text, and is told', async (t) => {
+  const { left, takeover, taken, told, forgotten, asked, find } = await start(t)
+  const row = await left({ ...begun, takeovers: 3 })
+  takeover.look()
+  await eventually('it is told', () => told.length === 1)
+  const ended = await find(row)
+  t.match(ended, {
+    ...{ status: 'interrupted', content: 'One two', thinking: 'Hm' },
+    error: { code: 'REPLY_INTERRUPTED' },
+  })
+  t.match(told, [[row.chatId, 'message', { id: row.id, status: 'interrupted' }]])
+  t.same(forgotten, [row.id])
+  t.same(taken, [])
+  t.same(asked, [])
+})
+
+t.test('a queued reply is taken however often it was taken before', async (t) => {
+  const { left, takeover, taken } = await start(t)
+  await left({ takeovers: 9 })
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+})
+
+t.test('a reply whose model is gone ends, with its text', async (t) => {
+  const { left, takeover, told, taken, find } = await start(t, async () => {
+    throw new AppError('MODEL_NOT_FOUND')
+  })
+  const row = await left(begun)
+  takeover.look()
+  await eventually('it is told', () => told.length === 1)
+  t.match(await find(row), {
+    ...{ status: 'interrupted', content: 'One two' },
+    error: { code: 'MODEL_NOT_FOUND' },
+  })
+  t.same(taken, [])
+})
+
+t.test('while Ollama is away what needs it waits, with what follows in its chat', async (t) => {
+  let isAway = true
+  const { left, chat, takeover, taken, asked, logged, pass, passes } = await start(t, async () => {
+    if (isAway) throw new AppError('MODELS_UNKNOWN')
+    return { continues: true }
+  })
+  const one = await chat()
+  const waiting = await left(begun, one)
+  const later = await left({}, one)
+  const second = await left(begun)
+  const free = await left()
+  takeover.look()
+  await pass()
+  t.same(
+    taken.map(({ id }) => id),
+    [free.id],
+  )
+  t.ok(asked.length <= passes(), 'one model is asked for in each pass')
+  t.same(logged.filter((line) => line.includes('waits for Ollama')).length, 1, 'it is logged once')
+  isAway = false
+  await eventually('all are taken', () => taken.length === 4)
+  const order = taken.map(({ id }) => id)
+  t.same(new Set(order), new Set([free.id, waiting.id, later.id, second.id]))
+  t.ok(order.indexOf(waiting.id) < order.indexOf(later.id))
+  t.ok(logged.some((line) => line.includes('has heard from Ollama again')))
+})
+
+t.test('what this process holds, stores or may have stored is its own', async (t) => {
+  const { left, takeover, held, taken, pass, find } = await start(t)
+  const rows = [await left(), await left()]
+  held.storing.add(rows[0]?.id ?? '')
+  held.unconfirmed.add(rows[1]?.id ?? '')
+  takeover.look()
+  await pass()
+  t.same(taken, [])
+  for (const row of rows) t.same(await find(row), row)
+})
+
+t.test('a lease that is not over is left, until it is', async (t) => {
+  const { left, takeover, taken, store, find, passes } = await start(t)
+  const row = await left()
+  await store.renewLeases('dead', [row.id], new Date(Date.now() + 600_000))
+  takeover.look()
+  const other = await left()
+  await eventually('the other is taken', () => taken.length === 1)
+  t.equal(taken[0]?.id, other.id)
+  t.match(await find(row), { owner: 'dead' })
+  t.ok(passes() > 0)
+})
+
+t.test('a reply that was handed over is taken at the first look', async (t) => {
+  const { left, takeover, taken, passes } = await start(t)
+  await left({ ...begun, owner: null, leaseUntil: new Date(0) })
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.equal(passes(), 1)
+  t.match(taken[0]?.row, { takeovers: 0 })
+})
+
+t.test('a lease that lapsed is seen twice before its reply is taken', async (t) => {
+  const { left, takeover, taken, passes } = await start(t)
+  await left()
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.ok(passes() > 1, `${passes()} looks`)
+})
+
+t.test('a store that fails is looked into again, and logged once', async (t) => {
+  const { left, takeover, store, taken, logged } = await start(t)
+  const { firstLeaseEnd } = store
+  let failures = 0
+  store.firstLeaseEnd = async () => {
+    failures++
+    throw new AppError('STORE_UNAVAILABLE')
+  }
+  await left()
+  takeover.look()
+  await eventually('it has failed often', () => failures > 3)
+  store.firstLeaseEnd = firstLeaseEnd
+  await eventually('it is taken', () => taken.length === 1)
+  t.match(logged.slice(0, 2), [/could not look for replies/, /are looked for again/])
+})
+
+t.test('once closed nothing is taken', async (t) => {
+  const { left, takeover, taken, passes } = await start(t)
+  await takeover.close()
+  await left()
+  takeover.look()
+  t.equal(passes(), 0)
+  t.same(taken, [])
+})
+
+t.test('what is looked up while it closes is not taken', async (t) => {
+  let answer = (_: { continues: boolean }) => {}
+  const { left, takeover, taken, asked, find } = await start(t, () => {
+    return new Promise((resolve) => {
+      answer = resolve
+    })
+  })
+  const row = await left(begun)
+  takeover.look()
+  await eventually('its model is asked for', () => asked.length === 1)
+  const closed = takeover.close()
+  answer({ continues: true })
+  await closed
+  t.same(taken, [])
+  t.match(await find(row), { owner: 'dead' })
+})
