@@ -68,8 +68,9 @@ t.test('a process that holds nothing asks nothing, and its leases stay valid', a
 })
 
 t.test('what is held is renewed at the first tick, for a whole lease', async (t) => {
-  const { asked, hold, ticks } = start(t)
+  const { leases, asked, hold, ticks } = start(t)
   const ids = [hold().id, hold().id]
+  t.ok(leases.valid, 'what it stores has a lease from the start')
   ticks(1)
   t.same(asked, [{ owner: 'here', ids, until: 1_000_000 + tickMs + leaseMs }])
 })
@@ -189,8 +190,9 @@ t.test('a process that was stopped while its store was away may not speak', asyn
   await answer(away)
   ticks(8)
   t.ok(leases.valid)
-  freeze(2 * leaseMs)
+  freeze(leaseMs)
   t.notOk(leases.valid)
+  freeze(leaseMs)
   ticks(1)
   t.notOk(leases.valid, 'until the store has answered')
 })

@@ -12,7 +12,7 @@ interface Teardown {
   teardown(end: () => unknown): unknown
 }
 
-/** The tests' load and their long replies are no attack. */
+/** Tests send more, and get longer replies, than a user may. */
 const wideLimits = {
   MAX_NUM_PREDICT: '1048576',
   RATE_LIMIT_LOGIN_FAILURES: '1000000',
@@ -21,7 +21,7 @@ const wideLimits = {
   RATE_LIMIT_USER_STREAMS: '1000000',
 }
 
-/** Settings of the embedded parts, for what is about them whatever the environment names. */
+/** Settings that choose the embedded parts, whatever the environment names. */
 export const embedded = { MONGODB_URI: '', REDIS_URL: '' }
 
 /**

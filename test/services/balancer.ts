@@ -1,10 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 
-/**
- * What stands before many servers: gives each new connection to the next server that listens, and
- * knows nothing of what it carries.
- */
+/** A TCP load balancer: gives each new connection to the next server that listens. */
 export async function startBalancer(urls: readonly string[]) {
   const ports = urls.map((url) => Number(new URL(url).port))
   const sockets = new Set<Socket>()

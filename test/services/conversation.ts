@@ -7,7 +7,7 @@ interface Teardown {
   teardown(end: () => unknown): unknown
 }
 
-/** What a user does over REST. */
+/** A new user's calls over REST. */
 export async function converse(url: string) {
   const user = await register(url)
   const call = api(url, user.token)

@@ -45,10 +45,10 @@ async function open(url: string): Promise<Socket> {
   return socket
 }
 
-/** From now on nothing is read: what the kernel does not take waits in the server. */
+/** Stops reading: what the kernel does not buffer waits in the server. */
 function deafen(socket: Socket): Socket {
   socket.setTimeout(0)
-  // Being cut off is what such a client deserves.
+  // The server may cut it off.
   socket.on('error', () => {})
   return socket.pause()
 }
@@ -70,7 +70,7 @@ export async function followDeaf(url: string, token: string, path: string): Prom
   return deafen(socket)
 }
 
-/** A socket.io client in nothing but bytes, which joins a chat and then never reads again. */
+/** A Socket.io client of raw frames that joins a chat and then never reads again. */
 export async function connectDeaf(url: string, token: string, chatId: string) {
   const socket = await open(url)
   const opened = receive(socket, '"pingInterval"')
@@ -86,7 +86,7 @@ export async function connectDeaf(url: string, token: string, chatId: string) {
   return { socket: deafen(socket), join: () => socket.write(join) }
 }
 
-/** A polling client that begins to upgrade to a WebSocket, is answered, and says no more. */
+/** A polling client that begins to upgrade to a WebSocket and never finishes. */
 export async function upgradeHalfway(url: string, token: string): Promise<Socket> {
   const polling = `${url}/socket.io/?EIO=4&transport=polling`
   const opened = await (await fetch(polling)).text()

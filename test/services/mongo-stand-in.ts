@@ -11,8 +11,8 @@ const opQuery = 2004
 const opReply = 1
 
 /**
- * What says of itself that it is a MongoDB of some version, and answers no more than a client asks
- * at its start: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/.
+ * A server that claims to be a MongoDB of some version and answers a driver's handshake alone:
+ * https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/.
  * @returns its URI.
  */
 export async function startMongoStandIn(t: Teardown, version: string, maxWireVersion: number) {

@@ -28,7 +28,7 @@ const standIn = await startStandIn({
 })
 console.log(JSON.stringify({ url: standIn.url, pid: process.pid }))
 
-// It never outlives who started it, however that one ended.
+// Exits after its parent, which may have been killed.
 const parent = process.ppid
 setInterval(() => {
   if (process.ppid !== parent) process.exit()

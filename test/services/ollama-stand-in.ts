@@ -16,7 +16,7 @@ export interface StandInCall {
   method: string
   path: string
   headers: IncomingMessage['headers']
-  /** Of a request without one: no model, no messages. */
+  /** Without model and messages if the request had no body. */
   body: ChatBody
   /** Counts the connections from 1: equal for calls over the same one. */
   connection: number

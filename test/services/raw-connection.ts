@@ -24,7 +24,7 @@ export class RawConnection {
       this.#changes.emit('change')
     })
     socket.on('close', () => this.#changes.emit('change'))
-    // A reset shows as an answer that does not come.
+    // A reset shows as a missing answer.
     socket.on('error', () => {})
   }
 

@@ -65,7 +65,7 @@ export function sendBytes(url: string, bytes: string): Promise<string> {
 /** A connection that has sent these bytes, and sends no more. */
 export async function sendPart(url: string, bytes: string): Promise<Socket> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
-  // Being cut off is what such a client expects.
+  // The server may cut it off.
   socket.on('error', () => {})
   await once(socket, 'connect')
   socket.write(bytes)

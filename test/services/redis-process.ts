@@ -8,7 +8,7 @@ interface Teardown {
   teardown(end: () => unknown): unknown
 }
 
-/** A Redis of the test's own, to be misconfigured and ended; it keeps nothing. */
+/** A Redis of the test's own, without persistence, to be misconfigured and killed. */
 export async function startRedis(t: Teardown) {
   const port = await freePort()
   const options = ['--bind', '127.0.0.1', '--port', `${port}`, '--save', '', '--appendonly', 'no']

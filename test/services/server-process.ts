@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 /** The server's program. */
 export const entry = join(import.meta.dirname, '../../src/server.js')
 const startMs = 120_000
-/** The machine may be busy: what must start may take its time. */
+/** A busy machine starts a server slowly. */
 const ownSettings = {
   NODE_ENV: 'test',
   HOST: '127.0.0.1',
@@ -28,7 +28,7 @@ export interface ServerProcess {
 function launch(settings: Readonly<Record<string, string>>, cwd: string) {
   const child = spawn(process.execPath, [entry], {
     cwd,
-    // Nothing of this process's own settings reaches it.
+    // It inherits none of this process's settings.
     env: { PATH: process.env.PATH, ...ownSettings, ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

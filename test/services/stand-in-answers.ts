@@ -4,7 +4,7 @@ import { findModel, listed, loaded, type StandInModel, shown } from './stand-in-
 /** The paths that take a body. */
 export const asking = new Set(['/api/chat', '/api/show'])
 
-/** What the stand-in answers to all that is no chat. */
+/** Answers every path but /api/chat. */
 export function answer(
   path: string,
   name: string,

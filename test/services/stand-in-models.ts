@@ -8,7 +8,7 @@ export interface StandInModel {
   loadedContextLength: number | undefined
   continues: boolean
   capabilities: string[]
-  /** Left out: one that no other stand-in's model has, as what is learnt of a model is kept. */
+  /** Unique unless given, because the product keeps what it learns of a model. */
   digest?: string
   /** What its Modelfile sets, as /api/show tells it. */
   parameters?: string

@@ -273,7 +273,7 @@ t.test(
     const refused = writes().map((write) => write.finally(() => (settled += 1)))
     const all = Promise.allSettled(refused)
     t.strictSame(await store.findUser(user.id), user)
-    await new Promise((resolve) => setTimeout(resolve, 100))
+    await new Promise(setImmediate)
     t.match(await store.findChat(chat.userId, chat.id), { messageCount: 2 })
     t.equal(settled, 0, 'a read is answered before the wait for the lock is over')
     for (const result of await all) {

@@ -5,7 +5,7 @@ import type { Entry } from './ledger.js'
 import { down, type Fault, faultyScript, saidBefore, table } from './model-fault-table.js'
 import { between, type Settings, type Trial } from './trial.js'
 
-/** Users who suffer at once; fewer replies run at once, so that a place that is lost is missed. */
+/** Users at once; fewer replies run at once, so that a slot that is not given back is missed. */
 const lanes = 6
 const placesAtModel = 3
 const faultsPerRound = 50
