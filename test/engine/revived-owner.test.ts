@@ -8,6 +8,7 @@ import { api } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
+import { patient, startHolding } from '../services/holding-stand-in.js'
 import { standInReply, startStandIn } from '../services/ollama-stand-in.js'
 import { startServer } from '../services/server-process.js'
 
@@ -27,17 +28,16 @@ function isFree(path: string): boolean {
 }
 
 t.test('an owner that was stopped while another took over says nothing more', async (t) => {
-  const standIn = await startStandIn()
-  t.teardown(() => standIn.close())
+  const { standIn, letGo } = await startHolding(t)
   const DATA_DIR = t.testdir()
-  const settings = { DATA_DIR, OLLAMA_API_URL: standIn.url, LEASE_MS: '1000' }
+  const settings = { ...patient, DATA_DIR, OLLAMA_API_URL: standIn.url, LEASE_MS: '1000' }
   const first = await startServer(settings)
   t.teardown(() => first.end('SIGKILL'))
   const { user, newChat, post, read } = await converse(first.url)
   const socket = await connect(t, first.url, user.token, { reconnection: false })
   const heard = record(socket)
-  // Two run, the others wait; and none may have ended when the first is stopped.
-  const contents = ['len=900 rate=150', 'len=800 rate=150']
+  // Two run until the first server is stopped, the others wait.
+  const contents = ['len=900', 'len=800']
   for (let n = 1; n <= 12; n++) contents.push(`len=${n}`)
   const chats = await Promise.all(
     contents.map(async (content) => {
@@ -61,6 +61,7 @@ t.test('an owner that was stopped while another took over says nothing more', as
     first.child.kill('SIGCONT')
     return false
   })
+  letGo()
   // As where two containers share a volume, and neither sees the other's processes.
   await rename(join(DATA_DIR, 'lock.db'), join(DATA_DIR, 'old-lock.db'))
 

@@ -11,12 +11,9 @@ import { api, outsideServices } from '../services/app.js'
 import { ask, connect } from '../services/client.js'
 import { converse } from '../services/conversation.js'
 import { eventually, patienceMs } from '../services/eventually.js'
-import { never, standInModel, standInReply, startStandIn } from '../services/ollama-stand-in.js'
+import { patient, startHolding } from '../services/holding-stand-in.js'
+import { standInReply } from '../services/ollama-stand-in.js'
 import { startServer } from '../services/server-process.js'
-import { deterministic } from '../services/stand-in-script.js'
-
-/** Ollama may be silent for as long as the test likes. */
-const patient = { OLLAMA_IDLE_TIMEOUT_MS: '600000' }
 
 /** A port that was free a moment ago, for a server that comes back to it. */
 async function freePort(): Promise<string> {
@@ -26,29 +23,6 @@ async function freePort(): Promise<string> {
   probe.close()
   await once(probe, 'close')
   return `${port}`
-}
-
-/**
- * An Ollama whose replies stop after forty tokens until `letGo` is called, so that the server that
- * asked for them can be killed in their middle, however busy the machine is.
- */
-async function startHolding(t: Test, continues = true) {
-  let isHolding = true
-  const standIn = await startStandIn({
-    models: [{ ...standInModel, continues }],
-    script: async function* (body, model) {
-      let tokens = 0
-      for await (const step of deterministic(body, model)) {
-        yield step
-        if (isHolding && ++tokens === 40) yield { wait: never }
-      }
-    },
-  })
-  t.teardown(() => standIn.close())
-  const letGo = () => {
-    isHolding = false
-  }
-  return { standIn, letGo }
 }
 
 for (const continues of [true, false]) {
