@@ -1,7 +1,12 @@
 import { AjvCompiler } from '@fastify/ajv-compiler'
+import { SerializerSelector } from '@fastify/fast-json-stringify-compiler'
 import type { Static, TSchema } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
-import type { FastifySchemaValidationError, SchemaErrorDataVar } from 'fastify/types/schema.js'
+import type {
+  FastifySchemaValidationError,
+  FastifySerializerCompiler,
+  SchemaErrorDataVar,
+} from 'fastify/types/schema.js'
 import fp from 'fastify-plugin'
 import '../schemas/auth.js'
 import '../schemas/chats.js'
@@ -58,6 +63,7 @@ export default fp(
       if (httpPart === 'body') return compileExact({ schema })
       return checkText(schema, compileCoercing({ schema }))
     })
+    fastify.setSerializerCompiler(serializerPerSchema())
     fastify.setSchemaErrorFormatter(refusal)
     fastify.addHook('onRoute', ({ schema }) => {
       // A documented route without query parameters refuses all of them.
@@ -114,6 +120,18 @@ function createCompiler(coerceTypes: false | 'array'): Compile {
   })
   // Its declared type takes a bare schema, but the function takes `{ schema }`.
   return compile as unknown as Compile
+}
+
+/** Compiles equal response schemas once: a start would otherwise compile the one of errors 168 times. */
+function serializerPerSchema(): FastifySerializerCompiler<unknown> {
+  const compile = SerializerSelector()(Object.fromEntries(models), {})
+  const compiled = new Map<string, ReturnType<typeof compile>>()
+  return ({ schema, method, url, httpStatus = '' }) => {
+    const key = JSON.stringify(schema)
+    const serialize = compiled.get(key) ?? compile({ schema, method, url, httpStatus })
+    compiled.set(key, serialize)
+    return serialize
+  }
 }
 
 /** Checks a query string, params or headers more strictly than Ajv does. */
