@@ -169,7 +169,8 @@ function follow(reply: LiveReply, position: object = {}) {
       const at = id.split(':')[2]
       if (event === 'message-start') return [event, at, data.status, data.position]
       if (event === 'message') return [event, at, data.content]
-      return [data.thinking ? 'thinking' : 'text', at, data.offset, data.delta]
+      const kind = data.thinking ? 'thinking' : 'text'
+      return [event === 'message-chunk' ? kind : event, at, data.offset, data.delta]
     },
   }
 }
@@ -204,6 +205,7 @@ t.test('a waiting reply gives each place once, then its start', async (t) => {
   const second = next()
   // Woken by a flush, which changes no place.
   reply.flush(tellNobody)
+  await new Promise(setImmediate)
   reply.waitAt({ position: 1 })
   t.same(await second, ['message-start', '0', 'queued', 1])
   const third = next()
