@@ -9,14 +9,14 @@ import { closeTransport, OpenConnections } from '../src/sockets/open-connections
 import { SocketRooms } from '../src/sockets/socket-rooms.js'
 import { SocketSessions } from '../src/sockets/socket-sessions.js'
 
-/** What an event's handler answers with; a function is called in the turn in which it is sent. */
+/** A handler's answer; a function is called in the turn of the loop in which it is sent. */
 type Answer = object | (() => object)
 
-/** A client's event: its payload's model, and what is done with it. */
+/** A client's event: its payload's schema and its handler. */
 export interface ClientEvent<S extends TSchema> {
   name: string
   payload: S
-  /** The field that a payload of bare text stands for. */
+  /** The field that is meant when the payload is a bare string. */
   bareField?: keyof Static<S> & string
   handle: (payload: Static<S>, socket: ChatSocket) => Promise<Answer>
 }
@@ -84,7 +84,7 @@ export default fp(
     io.use((socket, next) => {
       const refuse = (error: unknown) => {
         next(refusal(error))
-        // After the refusal is sent: a connection without a socket is of no use.
+        // After the refusal is sent. A connection without a socket has no use.
         setImmediate(closeTransport, socket.conn)
       }
       if (!connections.claim(socket.conn)) {
@@ -103,7 +103,7 @@ export default fp(
     async function countOpen({ conn, data }: ChatSocket): Promise<void> {
       const close = await userLimits.openSocket(data.userId)
       conn.once('close', close)
-      // It may have gone while its place was asked for.
+      // It may have closed while it was counted.
       if (conn.readyState === 'closed') close()
     }
 
@@ -118,7 +118,7 @@ export default fp(
       return new AppError('INTERNAL')
     }
 
-    // These are the same for all sockets: a closure for each would cost more than the rest of it.
+    // All sockets share these handlers: a closure for each would double what a socket costs.
     io.on('connection', (socket) => {
       socketRooms.admit(socket)
       socket.on('disconnect', forget)
@@ -129,7 +129,7 @@ export default fp(
     function forget(this: ChatSocket) {
       socketRooms.forget(this)
       socketSessions.forget(this)
-      // One that left on its own would keep its connection.
+      // A client that left the namespace would keep its connection.
       closeTransport(this.conn)
     }
 

@@ -1,9 +1,9 @@
 import { performance } from 'node:perf_hooks'
 
 /** How long utilization is measured before the wait is adjusted, in milliseconds. */
-const windowMs = 50
+const windowMs = 100
 /** Shares of its time that the loop is busy: below, text waits less; above, it waits longer. */
-const busy = { less: 0.8, more: 0.92 }
+const busy = { less: 0.8, more: 0.95 }
 /** How the wait grows while the loop is too busy, and its bound, in milliseconds. */
 const wait = { factor: 1.3, stepMs: 10, longestMs: 100, shortestMs: 1 }
 

@@ -17,7 +17,7 @@ export interface ChatTimeouts {
   idleTimeoutMs: number
 }
 
-/** Hears what one line brought; either may be empty, not both. */
+/** Takes the text of one line; either part may be empty, not both. */
 export type OnDelta = (content: string, thinking: string) => void
 type Phase = 'connecting' | 'waiting' | 'streaming'
 
@@ -27,7 +27,7 @@ interface Refused {
   bytes: number
 }
 
-/** What one call is about. */
+/** What a call needs. */
 export interface CallParts {
   model: string
   timeouts: ChatTimeouts
@@ -37,9 +37,9 @@ export interface CallParts {
   loadsModel: boolean
   /** Whether the reply goes on from a text that was begun. */
   isBegun: boolean
-  /** Earlier calls of the same model: Ollama may serve them first. */
+  /** Earlier calls of the same model, which Ollama may serve first. */
   ahead: readonly ChatCall[]
-  /** What servers tell each other of their calls; undefined: there is no other server. */
+  /** Calls of other servers; undefined where there is no other server. */
   served: ServedCalls | undefined
   /** Called when the connection can be used again. */
   onFree: () => void
@@ -53,13 +53,13 @@ const errorBodyMs = 5_000
 const drainMs = 1_000
 
 /**
- * One streamed call of /api/chat, as undici's handler. It settles once; whatever fails closes the
- * connection and nothing is told after it.
+ * One streamed call of /api/chat, as undici's handler. It settles once. A failure closes the
+ * connection, and no text is passed on after it.
  */
 export class ChatCall implements Dispatcher.DispatchHandler {
   readonly #parts: CallParts
   readonly #tags: ThinkTags
-  /** Those of the calls ahead that may still be served first. */
+  /** Calls that Ollama may still serve first. */
   #ahead: readonly ChatCall[]
   /** Whether Ollama loads the model first, for this call or for one ahead. */
   readonly #loads: boolean
@@ -97,7 +97,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     this.#expectWithin(parts.timeouts.connectTimeoutMs, this.#startedAt)
   }
 
-  /** When Ollama last served this call, or was relieved of it. */
+  /** When Ollama last sent a line of this call, or the call ended. */
   get servedAt(): number {
     return this.#servedAt
   }
@@ -158,7 +158,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     try {
       this.#lines.end()
     } catch (error) {
-      // Half a line after good ones was cut; one that stands alone never was of the protocol.
+      // Half a line after good lines was cut off; half a line alone is not Ollama's protocol.
       this.#fail(begun ? new AppError('MODEL_CUT', { cause: error }) : error)
     }
     this.#fail(new AppError('MODEL_CUT'))
@@ -183,7 +183,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
       this.#ahead = []
       this.#expectWithin(idleTimeoutMs)
     } else {
-      // The timer is left alone: when it fires it looks at the deadline.
+      // The timer is not moved for each line: it checks the deadline when it fires.
       this.#deadline = this.#servedAt + idleTimeoutMs
     }
     const parted = this.#tags.part(content)
@@ -195,7 +195,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     if (content !== '' || thinking !== '') this.#parts.onDelta(content, thinking)
   }
 
-  /** Tells what was held back because it could begin a tag: nothing follows it. */
+  /** Passes on what was held back as the possible beginning of a tag. */
   #tellHeld() {
     const { content, thinking } = this.#tags.end()
     this.#tell(content, thinking)
@@ -211,7 +211,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     return refusal(status, Buffer.concat(body))
   }
 
-  /** The rest of the body is waited for a moment, so that the connection can be used again. */
+  /** Waits a moment for the end of the body, so that the connection can be used again. */
   #finish(result: ChatResult) {
     this.#tellHeld()
     if (!this.#settle()) return
@@ -221,7 +221,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
 
   #fail(error: unknown) {
     if (!this.#settle()) return
-    // After its end the next one has Ollama's time, unless Ollama gave this one none.
+    // The next call's time limit begins now, unless Ollama has served none at all.
     if (!isTimeout(error)) {
       this.#servedAt = performance.now()
       this.#parts.served?.note(this.#parts.model, this.#beganAt)
@@ -263,13 +263,13 @@ export class ChatCall implements Dispatcher.DispatchHandler {
 
   #onTimer = () => {
     if (performance.now() < this.#deadline) return this.#arm()
-    // The process itself may have been stopped: what came meanwhile is read first.
+    // The process may have been busy or stopped: read first what has arrived.
     this.#lastLook = setImmediate(this.#onDeadline)
   }
 
   #onDeadline = () => {
     if (this.#phase === 'waiting' && !this.#settled) {
-      // Ollama may have served an earlier call all the time: silence counts since then.
+      // While Ollama serves an earlier call this one is not late.
       const servedAt = Math.max(this.#startedAt, ...this.#ahead.map((call) => call.servedAt))
       this.#deadline = Math.max(this.#deadline, servedAt + this.#firstTokenMs())
     }
@@ -280,7 +280,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     else this.#fail(this.#timeout())
   }
 
-  /** Ends a call that waits in vain, unless Ollama served another server's call meanwhile. */
+  /** Times a call out, unless Ollama has served another server's call meanwhile. */
   async #askOthers(served: ServedCalls) {
     const { model } = this.#parts
     const last = await served.lastOfOthers(model, this.#beganAt)
@@ -294,7 +294,7 @@ export class ChatCall implements Dispatcher.DispatchHandler {
     this.#fail(this.#timeout())
   }
 
-  /** Names the setting whose time is over. */
+  /** The error, which names the setting that was exceeded. */
   #timeout(): AppError {
     const { connectTimeoutMs, idleTimeoutMs } = this.#parts.timeouts
     if (this.#phase === 'connecting') {

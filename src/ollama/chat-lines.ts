@@ -1,6 +1,6 @@
 import { badResponse, isRecord, reportedError } from './model-errors.js'
 
-/** What Ollama tells when a reply is done; what it leaves out (a zero) is not there. */
+/** What Ollama reports when a reply is done; a field that it leaves out (a zero) is absent. */
 export interface ChatResult {
   /** `stop`, `length`, `load` or `unload`. */
   doneReason?: string

@@ -27,7 +27,7 @@ export interface ChatRequest {
 export interface OllamaClient {
   /**
    * Streams one reply. `onDelta` is called once for each line that has text and never after this
-   * settles; what it throws ends the call. What a model thinks in tags of its content is told as
+   * settles; what it throws ends the call. Thinking in tags within the content is passed on as
    * thinking.
    * @param loadsModel whether Ollama has to load the model first.
    * @throws the signal's reason, or AppError MODEL_UNREACHABLE, MODEL_NOT_FOUND, MODEL_FAILED,
@@ -61,7 +61,7 @@ interface ClientOptions extends ChatTimeouts {
   apiKey?: string | undefined
   /** How many connections are kept while nothing is asked. */
   keptConnections?: number
-  /** What servers tell each other of their calls, where there are several. */
+  /** Calls of other servers, where there are several. */
   served?: ServedCalls | undefined
 }
 
@@ -75,8 +75,7 @@ export function createOllamaClient({
   const { origin, pathname, username, password } = new URL(url)
   const base = pathname.replace(/\/+(api\/*)?$/, '')
   const answerMs = Math.min(timeouts.firstTokenTimeoutMs, longestAnswerMs)
-  // As many connections as calls: the queue before this client is what bounds them. Its own time
-  // limits take the place of undici's.
+  // The queue before this client bounds the calls, and ChatCall has time limits of its own.
   const options = {
     connectTimeout: timeouts.connectTimeoutMs,
     headersTimeout: 0,
@@ -177,7 +176,7 @@ export function createOllamaClient({
   }
 }
 
-/** What has none of Ollama's routes is not Ollama. */
+/** A server without Ollama's routes is not Ollama. */
 function notOllama(path: string) {
   return (error: unknown): never => {
     if (error instanceof AppError && error.code === 'MODEL_NOT_FOUND') {

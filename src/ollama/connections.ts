@@ -2,15 +2,15 @@ import type { Client } from 'undici'
 import { AppError } from '../errors.js'
 
 /**
- * Connections to Ollama, each for one request at a time and some kept for later ones. undici's pool
- * would connect again after an abort, with nothing to send.
+ * Connections to Ollama, each for one request at a time; some are kept for later requests. undici's
+ * own pool reconnects after an abort although it has nothing to send.
  */
 export class Connections {
   readonly #idle: Client[] = []
   readonly #all = new Set<Client>()
   #closed = false
 
-  /** @param kept how many are kept that nothing uses. */
+  /** @param kept how many idle connections are kept. */
   constructor(
     private readonly connect: () => Client,
     private readonly kept: number,
@@ -24,13 +24,13 @@ export class Connections {
     return client
   }
 
-  /** After a request whose answer came whole. */
+  /** Takes back a connection whose answer is complete. */
   giveBack(client: Client): void {
     if (this.#idle.length < this.kept && !client.destroyed) this.#idle.push(client)
     else this.end(client)
   }
 
-  /** Closes a connection, whatever it is about. */
+  /** Closes a connection, and ends its request. */
   end(client: Client): void {
     this.#all.delete(client)
     void client.destroy()

@@ -8,9 +8,9 @@ const replacement = '\ufffd'
 /**
  * Cuts a byte stream into lines of text, wherever its chunks end. Blank lines are left out.
  *
- * A byte is looked at once, and what is held of a line that has not ended is at most `maxBytes`.
+ * Each byte is scanned once, and at most `maxBytes` of an unfinished line are held.
  * `push` and `end` throw AppError MODEL_BAD_RESPONSE for a line that is longer or not UTF-8, and
- * what `onLine` throws; after that the splitter is of no more use.
+ * what `onLine` throws; the splitter cannot be used after that.
  * @param maxBytes of one line, without its end.
  */
 export function createLineSplitter(onLine: (line: string) => void, maxBytes = 1024 * 1024) {
@@ -26,7 +26,7 @@ export function createLineSplitter(onLine: (line: string) => void, maxBytes = 10
     })
   }
 
-  // Grows by doubling, so that a line that comes byte by byte costs no more than its length.
+  // Doubling keeps the cost of a line that comes byte by byte linear.
   function hold(chunk: Buffer, start: number, end: number) {
     const bytes = heldBytes + end - start
     refuseOver(bytes)
@@ -43,7 +43,7 @@ export function createLineSplitter(onLine: (line: string) => void, maxBytes = 10
     const end = lineEnd > start && bytes[lineEnd - 1] === carriageReturn ? lineEnd - 1 : lineEnd
     if (end === start) return
     const line = bytes.toString('utf8', start, end)
-    // Only a line that decoded to U+FFFD can have been invalid, so most are not looked at twice.
+    // Only a line with U+FFFD can have been invalid: others need no second scan.
     if (line.includes(replacement) && !isUtf8(bytes.subarray(start, end))) {
       throw new AppError('MODEL_BAD_RESPONSE', { message: 'Ollama sent what is not UTF-8.' })
     }
@@ -72,7 +72,7 @@ export function createLineSplitter(onLine: (line: string) => void, maxBytes = 10
       }
       if (start < chunk.length) hold(chunk, start, chunk.length)
     },
-    /** The stream is over: what is left counts as a line. */
+    /** Ends the stream: what is left is the last line. */
     end: takeHeld,
   }
 }

@@ -8,13 +8,13 @@ import type { ChatSocket, EventSink } from './chat-socket.js'
 /** Past either of these a socket gets no more frames. */
 const maxPackets = 32
 const maxBytes = 64 * 1024
-/** A piece is whole with this: another frame still fits below `maxBytes`. */
+/** Stop batching here: one more frame still fits below `maxBytes`. */
 const enoughBytes = 16 * 1024
-/** How long a socket may lag behind before it is cut off, in milliseconds. */
+/** How long a socket may lag before it is terminated, in milliseconds. */
 const patienceMs = 30_000
 /**
- * Answers and events other than text that may be owed to a socket: a client that reads may send
- * hundreds of events at once, and more in a second disconnect it as a flood.
+ * How many answers and events other than text may be owed: a client that reads may send hundreds of
+ * events at once.
  */
 const maxOwed = 1000
 
@@ -30,7 +30,7 @@ interface Cursor {
   thought: number
 }
 
-/** An event to be sent; `record` is set of one that many slow sockets may be owed. */
+/** An event to be sent; `record` is a reply's, which many slow sockets may be owed. */
 interface Owed {
   give: () => void
   record?: Message
@@ -53,7 +53,7 @@ export class SlowSocket {
     private readonly sendRecord: (record: Message) => void,
   ) {
     this.#chats = new Set(chats)
-    // All that was announced until now is in the socket's own queue.
+    // What was announced until now is in the socket's own queue already.
     for (const chatId of chats) {
       for (const reply of replies.liveOfChat(chatId)) this.#cursors.set(reply.id, cursorAt(reply))
     }
@@ -80,7 +80,7 @@ export class SlowSocket {
     this.#chats.delete(chatId)
   }
 
-  /** Something was said in a chat; text is not kept here, since its reply keeps it. */
+  /** Notes an event of a chat. Text is not kept here, since its reply keeps it. */
   hear<E extends ChatEventName>(chatId: string, event: E, payload: ServerEvents[E]): void {
     if (!this.#chats.has(chatId)) return
     if (event === 'message-chunk') {
@@ -107,18 +107,18 @@ export class SlowSocket {
     return next?.[1].record === record && this.#owed.delete(next[0])
   }
 
-  /** Something that concerns the user, to be sent once the socket reads. */
+  /** Owes the socket an event of its user. */
   owe<E extends UserEventName>(event: E, payload: ServerEvents[E]): void {
     this.oweAnswer(() => this.socket.emit(event, payload))
   }
 
-  /** The answer to what the socket sent, to be given once it reads. */
+  /** Owes the socket the answer to an event that it sent. */
   oweAnswer(give: () => void): void {
     this.#put(`#${this.#serial++}`, { give })
   }
 
   /**
-   * Sends the next piece if the one before is gone.
+   * Sends the next slice if the one before has left this process.
    * @returns `caught-up` when nothing is owed any more.
    */
   serve(): 'behind' | 'caught-up' {
@@ -127,7 +127,7 @@ export class SlowSocket {
       return 'behind'
     }
     if (!this.#sendNext()) return 'caught-up'
-    // What is small goes together.
+    // Small events share a slice.
     while (backlogOf(this.socket.conn).bytes < enoughBytes && this.#sendNext());
     return 'behind'
   }

@@ -5,7 +5,7 @@ import type { ChatEventName, ChatEventsListener, UserEventName } from '../reply/
 import type { ChatServer, ChatSocket, EventSink } from './chat-socket.js'
 import { type LiveReplies, SlowSocket } from './slow-socket.js'
 
-/** How often slow sockets are looked at, in milliseconds. */
+/** How often slow sockets are served, in milliseconds. */
 const pumpEveryMs = 20
 
 type Listening = Map<string, Promise<() => void>>
@@ -30,14 +30,14 @@ export class SocketRooms implements ChatEventsListener {
     io.sockets.adapter.on('delete-room', (room: string) => this.#rooms.delete(room))
   }
 
-  /** Begins to tell a socket what concerns its user. */
+  /** Joins a new socket to its user's room. */
   admit(socket: ChatSocket): void {
     const { userId } = socket.data
     void socket.join(userId)
     void this.#keep(socket, userId, this.cluster.listenToUser(userId))
   }
 
-  /** A socket is gone. */
+  /** Forgets a socket that has disconnected. */
   forget(socket: ChatSocket): void {
     this.#slowSockets.delete(socket.id)
     const listening = this.#listening.get(socket.id)
@@ -45,7 +45,7 @@ export class SocketRooms implements ChatEventsListener {
     for (const room of listening?.keys() ?? []) stopListening(listening, room)
   }
 
-  /** Resolves when this server hears what others say in a chat that a socket is about to join. */
+  /** Resolves when this server receives other servers' events of a chat that a socket is about to join. */
   async listen(socket: ChatSocket, chatId: string): Promise<void> {
     if (!socket.connected) return
     const known = this.#listening.get(socket.id)?.get(chatId)
@@ -59,7 +59,7 @@ export class SocketRooms implements ChatEventsListener {
     return entered
   }
 
-  /** Lets a socket hear a chat from now on. */
+  /** Joins a socket to a chat's room. */
   join(socket: ChatSocket, chatId: string): void {
     const slowSocket = this.#slowSockets.get(socket.id)
     if (slowSocket) slowSocket.join(chatId)
@@ -72,7 +72,7 @@ export class SocketRooms implements ChatEventsListener {
     stopListening(this.#listening.get(socket.id), chatId)
   }
 
-  /** Answers a socket, once it has read what it was sent before: who asks must also read. */
+  /** Answers a socket; a slow one only after it has read what it was sent before. */
   answer(socket: ChatSocket, give: () => void): void {
     const slowSocket = this.#slowSockets.get(socket.id)
     if (slowSocket) slowSocket.oweAnswer(give)
@@ -97,7 +97,7 @@ export class SocketRooms implements ChatEventsListener {
     }
   }
 
-  /** A chat is gone: nobody is in its room any more, nor does this server listen for its sake. */
+  /** Takes everybody out of the room of a deleted chat. */
   #closeRoom(userId: string, chatId: string): void {
     const { adapter, sockets } = this.io.sockets
     const ids = [...(adapter.rooms.get(userId) ?? []), ...this.#slowSockets.keys()]
