@@ -21,7 +21,7 @@ declare module 'fastify' {
   }
 }
 
-/** Accounts, sessions, and the hook that asks for a token. */
+/** Accounts, sessions, and the hook that demands a token. */
 export default fp(
   async (fastify) => {
     const { config, store, cache, jwtSecret, log } = fastify

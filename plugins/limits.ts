@@ -15,7 +15,7 @@ declare module 'fastify' {
   }
 }
 
-/** How much one user may take: requests, streams, sockets. */
+/** Limits what one user may ask for: requests, streams, sockets. */
 export default fp(
   async (fastify) => {
     const { cache, config, openCounts } = fastify
@@ -31,7 +31,7 @@ export default fp(
     })
 
     fastify.decorate('limitStreams', async (request: FastifyRequest, reply: FastifyReply) => {
-      // A message that is sent is answered by events only where they are asked for.
+      // A sent message is answered by events only where the client asks for them.
       if (request.method === 'POST' && !request.wantsEvents()) return
       let close: (() => void) | undefined
       let isGone = false
@@ -40,7 +40,7 @@ export default fp(
         close?.()
       })
       close = await limits.openStream(request.session.userId)
-      // The client may have gone while its place was asked for.
+      // The client may have gone while Redis was asked.
       if (isGone) close()
     })
   },

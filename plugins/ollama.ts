@@ -34,7 +34,7 @@ function createOllama(fastify: FastifyInstance, address: string) {
   return { client, catalogue, url }
 }
 
-/** Faults of the default model alone: Ollama itself answers. */
+/** Errors about the default model: Ollama itself answers. */
 const defaultFaults: ReadonlySet<string> = new Set(['MODEL_NOT_FOUND', 'MODEL_CANNOT'])
 
 /** Ollama: the one of OLLAMA_API_URL, else an embedded server of its API. */
@@ -52,10 +52,10 @@ export default fp(
 
     fastify.log.info(
       outside === undefined
-        ? `Models: the embedded ELIZA at ${ollama.url}; set OLLAMA_API_URL to use Ollama`
-        : `Models: Ollama at ${ollama.url}; unset OLLAMA_API_URL to use the embedded ELIZA`,
+        ? `models: the embedded ELIZA at ${ollama.url}; set OLLAMA_API_URL to use Ollama`
+        : `models: Ollama at ${ollama.url}; unset OLLAMA_API_URL to use the embedded ELIZA`,
     )
-    // Known before the first request asks. Ollama may be away at the start and come later.
+    // Asked before the first request comes. Ollama may be away at the start and come later.
     ollama.catalogue.find().catch((error: unknown) => {
       if (error instanceof AppError && error.code === 'SHUTTING_DOWN') return
       if (error instanceof AppError && defaultFaults.has(error.code)) {
@@ -67,7 +67,10 @@ export default fp(
           `${said} Set it to the address of an Ollama, such as http://localhost:11434`,
         )
       }
-      fastify.log.warn({ err: error }, 'Ollama does not answer yet')
+      fastify.log.warn(
+        { err: error },
+        'Ollama does not answer yet; messages are refused until it does',
+      )
     })
   },
   { name: 'ollama', dependencies: ['redis'] },

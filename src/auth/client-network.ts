@@ -2,10 +2,10 @@ import { BlockList, isIP, isIPv6 } from 'node:net'
 
 const familyOf = (address: string) => (isIPv6(address) ? 'ipv6' : 'ipv4')
 
-/** Whether the peer at `address`, `hop` proxies away, may say whom it speaks for. */
+/** Whether the peer at `address`, `hop` proxies away, is a proxy whose headers are believed. */
 export type Trust = (address: string | undefined, hop: number) => boolean
 
-/** @param setting `false`, how many proxies are in front, or the networks that they are in. */
+/** @param setting `false`, the number of proxies in front, or their networks. */
 export function createTrust(setting: false | number | readonly string[]): Trust {
   if (setting === false) return () => false
   return typeof setting === 'number' ? (_address, hop) => hop < setting : within(setting)
@@ -24,14 +24,14 @@ function within(networks: readonly string[]) {
 
 export const isLoopback = within(['127.0.0.0/8', '::1'])
 
-/** The last value of a header to which each proxy adds one. */
+/** The last value of a header: the one that the nearest proxy added. */
 export const lastOf = (header: string | string[] | undefined) =>
   String(header ?? '')
     .split(',')
     .at(-1)
     ?.trim()
 
-/** A network that limits by address count, and how many times the limit it may use. */
+/** A network that limits are counted for, and how many times the limit it may use. */
 interface CountedNetwork {
   network: string
   factor: number
@@ -55,7 +55,7 @@ export function clientNetworks(address: string): CountedNetwork[] {
   ]
 }
 
-/** What one client may have all of: the /48 of an IPv6 /64, and else the network itself. */
+/** The most addresses that one client may have: the /48 of an IPv6 /64, else the network itself. */
 export const siteOf = (network: string) =>
   network.endsWith('::/64') ? `${network.split(':').slice(0, 3).join(':')}::/48` : network
 

@@ -13,18 +13,18 @@ interface Limits {
 }
 
 /**
- * Runs few works at once and serves the lines in turn, one work each. When all places to wait are
- * taken, the newest of the longest line gives way to a work of a shorter one.
+ * Runs few works at once and serves the lines in turn, one work each. When the most that may wait do,
+ * the newest of the longest line gives way to a work of a shorter one.
  */
 export class FairLines {
-  /** In the order in which they are served next; none is empty. */
+  /** In the order in which they are served; none is empty. */
   readonly #lines = new Map<string, Waiting[]>()
   #waiting = 0
   #running = 0
 
   constructor(private readonly limits: Limits) {}
 
-  /** @throws AppError TOO_BUSY when there is no place to wait, or it went to another line. */
+  /** @throws AppError TOO_BUSY when too many wait, or this work gave way to another line. */
   async run<T>(line: string, work: () => Promise<T>): Promise<T> {
     if (this.#running < this.limits.atOnce) this.#running += 1
     else await this.#wait(line)
@@ -45,7 +45,7 @@ export class FairLines {
     })
   }
 
-  /** The place of the work that ended goes to the next line's oldest. */
+  /** Starts the oldest work of the next line, after a work has ended. */
   #startNext(): void {
     const next = this.#lines.entries().next().value
     if (!next) {

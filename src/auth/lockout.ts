@@ -38,7 +38,7 @@ const maxWaitMs = 30_000
  * @param maxFailures infinite: nothing is limited.
  */
 export function createLockout(cache: Cache, maxFailures: number, log: Log) {
-  // A name may be long, or a password that was typed into the wrong field.
+  // Hashed: a name may be long, or a password that was typed into the wrong field.
   const keyOf = (limit: string, ...parts: string[]) =>
     limitKey(limit, hash('sha256', parts.join(' '), 'base64url'))
   const pairKey = ({ name, network }: LoginAttempt) => keyOf('login', network, name)
@@ -49,7 +49,7 @@ export function createLockout(cache: Cache, maxFailures: number, log: Log) {
     return (await cache.get(knownNetworkKey(userId, network).key)) !== undefined
   }
 
-  /** Lets a network in once it has come back after `waitMs`. */
+  /** Refuses a network until `waitMs` after its first attempt. */
   async function wait({ name, network }: LoginAttempt, waitMs: number): Promise<void> {
     const key = keyOf('login-wait', network, name)
     const { resetMs } = await cache.hit(key, windowMs)
@@ -103,8 +103,8 @@ export function createLockout(cache: Cache, maxFailures: number, log: Log) {
     },
 
     /**
-     * Begins anew for the network after a right password.
-     * @throws AppError RATE_LIMITED where guesses that ran alongside used up the failures.
+     * Ends the network's count after a right password.
+     * @throws AppError RATE_LIMITED where guesses that ran alongside reached the limit.
      */
     async succeed(attempt: LoginAttempt & { userId: string }): Promise<void> {
       if (Number.isFinite(maxFailures)) {

@@ -5,19 +5,18 @@ import { siteOf } from './client-network.js'
 import { FairLines } from './fair-lines.js'
 import { weaknessOf } from './weak-passwords.js'
 
-/** bcrypt reads no further. */
+/** bcrypt ignores the bytes after these. */
 const maxBytes = 72
 const minLength = 8
-/** All of `fs` and `dns` share four threads with bcrypt. */
+/** bcrypt shares four threads with `fs` and `dns`. */
 const hashesAtOnce = 2
 const maxWaiting = 250
 
 export type Passwords = Awaited<ReturnType<typeof createPasswords>>
 
 /**
- * A password in the form in which it is compared, so that each keyboard's way of writing it is the
- * same password: RFC 8265's OpaqueString. Undefined for one that the profile refuses: an empty one,
- * or one with a control character.
+ * RFC 8265's OpaqueString: the form in which passwords are compared, however a keyboard writes them.
+ * Undefined for an empty password, or one with a control character.
  */
 function opaqueString(password: string): string | undefined {
   const prepared = password.replace(/\p{Zs}/gu, ' ').normalize('NFC')
@@ -25,8 +24,8 @@ function opaqueString(password: string): string | undefined {
 }
 
 /**
- * Hashes and checks passwords, few at once. The networks that ask are served in turn (of IPv6 the
- * /48), so that many attempts of one delay another's by one hash.
+ * Hashes and checks passwords, few at once. Networks (of IPv6 the /48) are served in turn, so that
+ * many attempts of one delay another's by one hash.
  * @param cost bcrypt's: 12 takes a quarter of a second.
  */
 export async function createPasswords(cost: number) {
@@ -35,7 +34,7 @@ export async function createPasswords(cost: number) {
 
   return {
     /**
-     * The form in which a user's new password is hashed.
+     * Checks a new password. @returns the form in which it is hashed.
      * @throws AppError VALIDATION_FAILED, PASSWORD_TOO_LONG, PASSWORD_TOO_WEAK.
      */
     async prepare(password: string, username: string): Promise<string> {
@@ -43,7 +42,7 @@ export async function createPasswords(cost: number) {
       if (prepared === undefined) {
         throw invalid([{ field: 'password', message: 'must not have control characters' }])
       }
-      // Composing makes it shorter than what the schema saw.
+      // Normalizing may have made it shorter than what the schema saw.
       if (prepared.length < minLength) {
         throw invalid([
           { field: 'password', message: `must have at least ${minLength} characters` },
@@ -66,7 +65,7 @@ export async function createPasswords(cost: number) {
     },
 
     /**
-     * Takes as long without a hash, for an account that does not exist.
+     * Takes as long without a hash, so that nobody learns which accounts exist.
      * @throws AppError TOO_BUSY when too many wait already.
      */
     async verify(password: string, hash: string | undefined, network: string): Promise<boolean> {

@@ -251,7 +251,7 @@ export async function createSessions(options: SessionsOptions) {
     },
 
     /**
-     * Sees that a user knows the password, as a login does.
+     * Checks a user's password, as a login does.
      * @throws AppError BAD_CREDENTIALS, RATE_LIMITED, TOO_BUSY.
      */
     async confirm(userId: string, password: string, network: string): Promise<void> {
@@ -316,8 +316,8 @@ export async function createSessions(options: SessionsOptions) {
     },
 
     /**
-     * Calls `onEnd` once the session ends, on whichever server; at once if it has.
-     * @returns the way to stop.
+     * Calls `onEnd` once the session ends, at whichever server; at once if it has.
+     * @returns what ends the watch.
      */
     watch: (sessionId: string, onEnd: (code: SessionEnd) => void) => live.watch(sessionId, onEnd),
 

@@ -15,14 +15,14 @@ export interface AccessClaims {
   exp: number
 }
 
-/** The signer of JWTs: both take and give claims, and throw. */
+/** Signs and verifies JWTs. */
 export interface Jwt {
   sign: (claims: AccessClaims) => string
-  /** @throws Error for whatever is not a good token; its code is FAST_JWT_EXPIRED for a late one. */
+  /** @throws Error for a bad token; its code is FAST_JWT_EXPIRED for an expired one. */
   verify: (token: string) => unknown
 }
 
-/** What a JWT must be to be let in, for whoever makes the verifier. */
+/** What the verifier must demand of a JWT. */
 export const accessRules = {
   algorithm: 'HS256',
   issuer: 'chat',
@@ -36,24 +36,24 @@ export interface Access {
   expiresAt: Date
 }
 
-/** Tokens that are known to be right, at most 2 KB each. */
+/** How many verified tokens are remembered, of at most 2 KB each. */
 const maxKnown = 10_000
-/** Longer ones are no token of ours, and not worth hashing. */
+/** This server makes no longer tokens. */
 const maxTokenLength = 2048
-/** The last character of a signature bears four bits only: of four that decode alike, the right one. */
+/** Four last characters of a signature decode alike; this server writes only these. */
 const canonicalEnd = /[AEIMQUYcgkosw048]$/
 
 export type Tokens = ReturnType<typeof createTokens>
 
 /**
- * Access and refresh tokens. Both are functions of the session's row and the secret alone, so the
- * same generation gives the same pair again and nothing secret is stored.
+ * Access and refresh tokens. Both follow from the session's row and the secret alone: a generation
+ * always gives the same pair, and nothing secret is stored.
  * @param lifeSeconds of an access token.
  */
 export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
   const refreshKey = derive('refresh token')
   const jtiKey = derive('access token id')
-  // By its text a token is no less right the second time, only perhaps late.
+  // A verified token stays right until it expires.
   const known = new LRUCache<string, Access>({ max: maxKnown })
 
   function derive(label: string): Buffer {
@@ -93,7 +93,7 @@ export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
     },
 
     /**
-     * Whom a token speaks for, if its session is still there.
+     * Whom a token speaks for, provided that its session is live.
      * @throws AppError UNAUTHORIZED, or TOKEN_EXPIRED.
      */
     readAccess(token: string): Access {
@@ -106,12 +106,12 @@ export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
       if (!isAccessClaims(claims)) throw new AppError('UNAUTHORIZED')
       const { sub, sid, exp } = claims
       const access = { userId: sub, sessionId: sid, expiresAt: new Date(exp * 1000) }
-      // The clock may be set back to before one that names when it begins.
+      // The clock may be set back to before a token's `nbf`.
       if (!('nbf' in claims)) known.set(token, access)
       return access
     },
 
-    /** What a refresh token of this server says, or undefined. */
+    /** The claim of a refresh token that this server made, else undefined. */
     readRefresh(token: string): { sessionId: string; generation: number } | undefined {
       const parts = /^([0-9a-f]{24})\.(0|[1-9]\d{0,8})\.[\w-]{43}$/.exec(token)
       const sessionId = parts?.[1]
@@ -129,7 +129,7 @@ function verify(jwt: Jwt, token: string): unknown {
   try {
     return jwt.verify(token)
   } catch (error) {
-    // Whatever a verifier dislikes is the token's fault, never the server's.
+    // Every error of the verifier is the token's fault, and answered 401.
     const late = error instanceof Error && 'code' in error && error.code === 'FAST_JWT_EXPIRED'
     throw new AppError(late ? 'TOKEN_EXPIRED' : 'UNAUTHORIZED', { cause: error })
   }

@@ -15,7 +15,7 @@ interface Window {
   /** As far as is known here, at all servers. */
   count: number
   endsAt: number
-  /** Counted here and not yet told to the cache. */
+  /** Counted here and not yet in the cache. */
   untold: number
   isTelling: boolean
 }
@@ -23,7 +23,7 @@ interface Window {
 const minuteMs = 60_000
 const maxUsers = 50_000
 
-/** How much of the servers one user may take. A limit that is infinite is off. */
+/** Limits how much one user may ask of all servers. A limit that is infinite is off. */
 export class UserLimits {
   readonly #windows = new LRUCache<string, Window>({ max: maxUsers })
 
@@ -34,8 +34,8 @@ export class UserLimits {
   ) {}
 
   /**
-   * Counts a request or a socket's event. The count is shared with other servers in the background,
-   * so that no request waits for it and many at once are told together.
+   * Counts a request or a socket's event. The count is shared with other servers in the background:
+   * no request waits for it, and many are counted at once.
    * @throws AppError RATE_LIMITED with the seconds left.
    */
   countRequest(userId: string): void {
@@ -68,12 +68,12 @@ export class UserLimits {
     window.isTelling = false
   }
 
-  /** @returns the way to close it. @throws AppError RATE_LIMITED. */
+  /** @returns what closes it. @throws AppError RATE_LIMITED. */
   openStream(userId: string): Promise<() => void> {
     return this.#open('streams', userId)
   }
 
-  /** @returns the way to close it. @throws AppError RATE_LIMITED. */
+  /** @returns what closes it. @throws AppError RATE_LIMITED. */
   openSocket(userId: string): Promise<() => void> {
     return this.#open('sockets', userId)
   }

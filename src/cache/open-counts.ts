@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { RedisClient } from './redis-connection.js'
 
-/** All counts are renewed within a third of the lease, a part of them in each tick. */
+/** Each tick renews a part of the counts, so that all are renewed within a third of the lease. */
 const ticksPerLease = 60
 const ticksPerRound = 20
 
 /**
- * Stores how many a server has open under a key, and sums up the other servers'. KEYS: one hash of
+ * Stores how many a server has open under a key, and adds up the other servers'. KEYS: one hash of
  * `server` → `<count> <when its lease lapses>`. ARGV: server, count, lease.
  */
 const tellScript = `
@@ -36,8 +36,8 @@ interface SharedRedis {
 }
 
 /**
- * Counts what is open under a key, a user's sockets, say, at all servers together. Each server's
- * count is a lease that it renews, so what a server had open when it died is forgotten in a minute.
+ * Counts what is open under a key at all servers together: a user's sockets, say. Each server renews
+ * its count as a lease, so the count of a server that died lapses in a minute.
  */
 export class OpenCounts {
   readonly #server = randomUUID()
@@ -47,7 +47,7 @@ export class OpenCounts {
 
   /**
    * @param redis undefined: this server is the only one.
-   * @param leaseMs how long a server that says nothing more is counted, in milliseconds.
+   * @param leaseMs how long the count of a silent server lasts, in milliseconds.
    */
   constructor(
     private readonly redis?: SharedRedis,
@@ -56,7 +56,7 @@ export class OpenCounts {
 
   /**
    * Opens one more, unless `max` are open.
-   * @returns the way to close it, which works once, or undefined.
+   * @returns what closes it, or undefined.
    */
   async open(key: string, max: number): Promise<(() => void) | undefined> {
     const here = (this.#counts.get(key) ?? 0) + 1
@@ -74,7 +74,7 @@ export class OpenCounts {
     return undefined
   }
 
-  /** Stops renewing: what is left lapses. */
+  /** Stops renewing: the counts that are left lapse. */
   stop(): void {
     clearInterval(this.#timer)
     this.#timer = undefined

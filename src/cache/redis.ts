@@ -48,30 +48,30 @@ async function countInRedis(client: RedisClient, key: string, windowMs: number, 
 }
 
 /**
- * The cache that servers share. Its faults are invisible: what is read is not there, what is
- * written is forgotten, counters fall back to this process, and news comes late.
+ * The cache that servers share. While Redis is away reads find nothing, writes are dropped, counters
+ * are this process's own, and messages come late.
  * @param client connected, without an offline queue; its opener closes it after the cache.
  */
 export function createRedisCache(client: RedisClient, options: RedisCacheOptions): RedisCache {
   const local = createMemoryCache()
-  // What could not be deleted is out of date: it is not believed until it is deleted.
+  // Keys that could not be deleted: they read as absent until they are.
   const lostDeletions = new Set<string>()
   let retry: NodeJS.Timeout | undefined
   let isClosed = false
 
-  /** Deletes what could not be, one by one: the keys of one command must lie on one of a cluster's nodes. */
+  /** Deletes them one by one: in a cluster the keys of one command must lie on one node. */
   async function deleteLost(): Promise<void> {
     const unlink = async (key: string) => {
       await client.unlink(key)
       lostDeletions.delete(key)
     }
     const [first, ...others] = lostDeletions
-    // Whether Redis writes shows with one.
+    // The first shows whether Redis writes.
     if (first !== undefined) await unlink(first)
     await Promise.all(others.map(unlink))
   }
 
-  /** A Redis that answers and does not write is asked again; one that is away, by the breaker's probe. */
+  /** Asks a Redis that answers but does not write again; the breaker's probe asks one that is away. */
   function deleteLostLater(): void {
     if (isClosed || lostDeletions.size === 0) return
     retry ??= setTimeout(async () => {
@@ -104,7 +104,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
   const publisher = oneNode(client)
   const news = new ReliablePubSub(async (channel, text) => {
     const told = await breaker.run(async () => publisher().publish(channel, text))
-    // What Redis refused it would refuse again.
+    // Redis would refuse it again.
     return told !== undefined || !breaker.isAway
   })
   const gapListeners = new Set<() => void>()
@@ -122,7 +122,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
     },
     onGap: (ms) => {
       tellGap()
-      // Whoever subscribed later than this server misses what it told, and the other way round.
+      // This server may have missed messages of others, and others that subscribed late its own.
       news.repeat(ms)
       void news.tell(missedNewsChannel, `${Math.ceil(ms)}`)
     },
@@ -145,7 +145,7 @@ export function createRedisCache(client: RedisClient, options: RedisCacheOptions
       await local.close()
     },
 
-    // By GETEX, which a Redis that does not write refuses: it could not be told of changes.
+    // GETEX, since a Redis that does not write refuses it: its values would never be invalidated.
     async get(key) {
       const value = await breaker.run(() => client.getex(key))
       return lostDeletions.has(key) ? undefined : (value ?? undefined)

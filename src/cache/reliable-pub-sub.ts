@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
-/** What was published, for those who could not hear it. */
+/** A message that is kept for servers that could not hear it. */
 interface Published {
   channel: string
   text: string
@@ -9,18 +9,18 @@ interface Published {
   toldAt?: number
 }
 
-/** For how long news that was told is kept, and how much of all: the oldest goes first. */
+/** How long messages are kept once told, and how many: the oldest goes first. */
 const kept = { ms: 15_000, entries: 10_000, characters: 8 * 1024 * 1024 }
-/** How much further back than it was asked to, news is told again. */
+/** How much further back than asked messages are told again. */
 const marginMs = 1000
-/** A Redis so slow that subscriptions come late must not be given all again for each of them. */
+/** A slow Redis, where subscriptions come late, must not be sent everything again for each of them. */
 const repeatEveryMs = 1000
 const maxKnownIds = 20_000
 
 /**
- * PUBLISH that a listener can rely on: Redis's own, which forgets what it cannot deliver at
- * once. So news is kept for a while: what Redis did not take is told when it is back, and what a
- * server missed while it did not hear is told again. Who has heard it drops it.
+ * PUBLISH that listeners can rely on. Redis forgets what it cannot deliver at once, so messages are
+ * kept for a while: they are told when Redis is back, and again to a server that missed them. A
+ * server drops what it has heard before.
  */
 export class ReliablePubSub {
   readonly #origin = randomUUID()
@@ -28,15 +28,15 @@ export class ReliablePubSub {
   /** In the order in which they were told. */
   readonly #kept = new Set<Published>()
   #characters = 0
-  /** Redis is away, or being told what it missed: what is new waits its turn. */
+  /** Redis is away, or is being sent what it missed: newer messages wait. */
   #isWaiting = false
-  /** Since when news is to be told again; this and what follows by `performance.now()`. */
+  /** Messages told since then are told again. By `performance.now()`, as the next field. */
   #repeatSince = Number.POSITIVE_INFINITY
   #repeatedAt = Number.NEGATIVE_INFINITY
   #repeatTimer: NodeJS.Timeout | undefined
   readonly #known = new LRUCache<string, true>({ max: maxKnownIds })
 
-  /** @param publish resolves with false when Redis did not take it, and is away. */
+  /** @param publish resolves with false when Redis is away and did not take the message. */
   constructor(private readonly publish: (channel: string, text: string) => Promise<boolean>) {}
 
   /** Tells it now or, when Redis is away, as soon as it is back. */
@@ -50,12 +50,12 @@ export class ReliablePubSub {
     if (!this.#isWaiting) await this.#publish(published)
   }
 
-  /** Tells it once, to whoever hears it. */
+  /** Tells it once, to the servers that hear it now. */
   async tellLive(channel: string, message: string): Promise<void> {
     await this.publish(channel, `${this.#origin} ${message}`)
   }
 
-  /** @returns what another server told; undefined when it was this one, or is known already. */
+  /** @returns another server's message; undefined when it is this server's, or was heard before. */
   hear(text: string): string | undefined {
     const end = text.indexOf(' ')
     const id = text.slice(0, end)
@@ -68,12 +68,12 @@ export class ReliablePubSub {
     return text.slice(end + 1)
   }
 
-  /** Redis is away, until `catchUp`. */
+  /** Redis is away: keeps messages until `catchUp`. */
   wait(): void {
     this.#isWaiting = true
   }
 
-  /** Redis is back: tells what it has not taken. */
+  /** Redis is back: tells what it did not take. */
   async catchUp(): Promise<void> {
     for (const published of this.#kept) {
       if (published.toldAt === undefined && !(await this.#publish(published))) return

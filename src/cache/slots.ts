@@ -2,50 +2,49 @@ import { randomUUID } from 'node:crypto'
 import { slotKeys } from './keys.js'
 import type { RedisClient } from './redis-connection.js'
 
-/** Who asks for a place. */
-interface PlaceRequest {
+/** A reply that asks for a slot, or has one. */
+interface SlotRequest {
   id: string
   userId: string
 }
 
-/** The places at Ollama, of which all servers together have so many. */
+/** The slots at Ollama, of which all servers together have a fixed number. */
 export interface Slots {
   /**
-   * Asks for a place; a refusal keeps the user's turn for a second.
-   * @returns whether it is granted, as it is when Redis is away: this server's own limits hold then.
+   * Asks for a slot; a refusal keeps the user's turn for a second.
+   * @returns whether it is granted. While Redis is away it is: this server's own limits hold then.
    */
-  take(request: PlaceRequest): Promise<boolean>
-  release(request: PlaceRequest): Promise<void>
-  /** Tells the others how many of a user's requests wait here. @returns how many wait at them. */
+  take(request: SlotRequest): Promise<boolean>
+  release(request: SlotRequest): Promise<void>
+  /** Tells the other servers how many of a user's requests wait here. @returns how many wait there. */
   tellWaiting(userId: string, waiting: number): Promise<number>
   /**
-   * Keeps the places that this server has, and tells the others how many requests of each user wait
-   * here.
+   * Renews this server's slots, and tells the others how many requests of each user wait here.
    * @returns how many wait at the others, and the users of what runs there.
    */
   renew(
-    held: readonly PlaceRequest[],
+    held: readonly SlotRequest[],
     waiting: ReadonlyMap<string, number>,
   ): Promise<{ waiting: number; running: string[] }>
 }
 
-interface PlacesOptions {
+interface SlotLimits {
   maxConcurrent: number
   userMaxConcurrent: number
-  /** After how long a place that is not renewed is free again, in milliseconds. */
+  /** After how long a slot that is not renewed is free again, in milliseconds. */
   leaseMs: number
 }
 
-/** A user who was refused has its turn kept for this long, in milliseconds. */
+/** How long a user who was refused keeps its turn, in milliseconds. */
 const turnMs = 1000
-/** Users whose last turn is remembered, and for how long after anybody was served. */
+/** How many users' last turns are remembered, and for how long after anybody was served. */
 const maxServed = 10_000
 const servedMs = 60 * 60_000
 
 /*
- * A place is given when one is free, the user has not all of its own, and no user who waits and
- * could have it was served less recently. KEYS: running, wanting, served. ARGV: id, user, places,
- * places of a user, lease, turn, users remembered, for how long. A member of `running` is `<user>:<id>`.
+ * Grants a slot when one is free, the user is below its own limit, and no waiting user who could have
+ * it was served less recently. KEYS: running, wanting, served. ARGV: id, user, slots, slots of a user,
+ * lease, turn, users remembered, for how long. A member of `running` is `<user>:<id>`.
  */
 const takeScript = `
 local time = redis.call('TIME')
@@ -91,7 +90,7 @@ return 1
 `
 
 /*
- * Tells how many requests wait at a server. KEYS: one for each count. ARGV: server, lease, counts. A
+ * Stores how many requests wait at a server. KEYS: one for each count. ARGV: server, lease, counts. A
  * member of a key is `<server>:<count>`. Returns for each key how many wait elsewhere.
  */
 const waitingScript = `
@@ -116,7 +115,7 @@ end
 return elsewhere
 `
 
-/* Keeps places. KEYS: running. ARGV: lease, and the members held. Returns the members of others. */
+/* Renews slots. KEYS: running. ARGV: lease, and the members held. Returns the members of others. */
 const renewScript = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -135,17 +134,17 @@ return others
 `
 
 /**
- * The places in Redis. A server that dies gives its places back when their lease lapses.
+ * The slots in Redis. Those of a server that dies are free when their lease lapses.
  * @param run runs a command; resolves with undefined when Redis is away or refuses it.
  */
 export function createSlots(
   client: RedisClient,
   run: <T>(operation: () => Promise<T>) => Promise<T | undefined>,
-  { maxConcurrent, userMaxConcurrent, leaseMs }: PlacesOptions,
+  { maxConcurrent, userMaxConcurrent, leaseMs }: SlotLimits,
 ): Slots {
   const server = randomUUID()
   const { running, wanting, served } = slotKeys
-  const memberOf = ({ id, userId }: PlaceRequest) => `${userId}:${id}`
+  const memberOf = ({ id, userId }: SlotRequest) => `${userId}:${id}`
 
   async function tell(keys: string[], counts: number[]): Promise<number[]> {
     const elsewhere = await run(() =>

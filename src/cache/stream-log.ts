@@ -13,7 +13,7 @@ export interface TextParts {
   thinking: string
 }
 
-/** `tokens`: how many the texts then have; undefined where the log adds nothing. */
+/** `tokens`: how many the texts have with it; undefined where the log adds nothing. */
 type LoggedText = TextParts & { tokens?: number }
 
 interface StreamLogEntry {
@@ -21,43 +21,37 @@ interface StreamLogEntry {
   epoch: number
   /** Where the reply's texts end with this entry. */
   end: TextLengths
-  /** What came since the entry before. */
+  /** The text since the entry before. */
   delta: TextParts
   /** How many tokens the texts have, up to this entry's end. */
   tokens: number
-  /** Whether the log's life begins anew with this entry, as it does with the first. */
+  /** Whether this entry renews the log's life, as the first does. */
   renews: boolean
 }
 
-/**
- * The text of running replies, shared by servers. Like the cache it may forget: whoever reads it
- * has the store's checkpoint besides.
- */
+/** The text of running replies, shared by servers. It may forget: readers have the checkpoint too. */
 export interface StreamLog {
-  /** @returns whether nothing is left to do: it is stored, or the log is closed. */
+  /** @returns whether the entry is stored, or the log closed: nothing is left to do. */
   append(entry: StreamLogEntry): Promise<boolean>
-  /** What follows `known` without a gap. */
+  /** The text that follows `known` without a gap. */
   read(messageId: string, epoch: number, known: TextLengths): Promise<LoggedText>
-  /**
-   * Lets nothing more be appended, by whoever still thinks that it runs the reply. While Redis is
-   * away it is tried again.
-   */
+  /** Refuses all further entries, a late owner's too. Tried again while Redis is away. */
   close(messageId: string, epoch: number): Promise<void>
-  /** Tries nothing again any more. */
+  /** Ends the retries. */
   stop(): void
 }
 
 const maxEntries = 20_000
 const entriesPerRead = 1000
-/** The greatest id that a stream can have but for the last, which nothing can follow. */
+/** The second greatest id of a stream; no entry can follow the greatest. */
 const terminalId = '18446744073709551614-1'
-/** Logs that could not be closed: how many are remembered, and how often they are tried again. */
+/** Logs that could not be closed: how many are remembered, and how often closing is retried. */
 const unclosedLogs = { max: 10_000, retryMs: 1000 }
 
 /**
- * The stream log in Redis: a stream for each run of a reply. An entry's id is where the text ends
- * with it, `<content>-<1 + thinking>`, so that to append twice changes nothing, and a reader asks
- * for what follows the text it has.
+ * The stream log in Redis: one stream for each run of a reply. An entry's id is where the text ends
+ * with it, `<content>-<1 + thinking>`: appending twice changes nothing, and a reader asks for what
+ * follows the text it has.
  * @param run runs a command; resolves with undefined when Redis is away or refuses it.
  */
 export function createStreamLog(
@@ -92,7 +86,7 @@ export function createStreamLog(
       ]
       if (!renews) {
         const added = await run(() => client.xadd(key, 'NOMKSTREAM', ...entry).catch(unlessLater))
-        // A log that Redis has lost is begun anew, with a life of its own.
+        // Redis lost the log: begin a new one, with a life of its own.
         if (added !== null) return added !== undefined
       }
       return await did(() =>
@@ -134,7 +128,7 @@ export function createStreamLog(
     },
   }
 
-  /** Runs a transaction, so that no entry is without a life. @returns whether it was done. */
+  /** Runs a transaction: no entry is without a life. @returns whether it was done. */
   async function did(transaction: () => ChainableCommander): Promise<boolean> {
     const done = await run(async () => {
       for (const [error] of (await transaction().exec()) ?? []) if (error) unlessLater(error)
@@ -144,16 +138,13 @@ export function createStreamLog(
   }
 }
 
-/**
- * An entry that does not come after the last one is there already, and its acknowledgement was lost;
- * or the log was closed, by who hands the reply over and by who takes it over, say.
- */
+/** An entry that is not later than the last is there already, or the log was closed. */
 function unlessLater(error: Error): string {
   if (!/equal or smaller than the target stream top item/.test(error.message)) throw error
   return ''
 }
 
-/** What the log's entries add to a text of known lengths. */
+/** The text that the log's entries add to a text of known lengths. */
 class Continuation {
   readonly text: LoggedText = { content: '', thinking: '' }
 

@@ -27,7 +27,7 @@ export interface ResolvedModel {
   template: string
   /** Undefined where Ollama does not tell. */
   capabilities: string[] | undefined
-  /** Whether the template leaves a begun answer open, so that the model goes on from it. */
+  /** Whether the template leaves a begun answer open, so that the model can continue it. */
   continues: boolean
 }
 
@@ -203,7 +203,7 @@ export function createModelCatalogue(
   }
 }
 
-/** What is an answer about a model, and no fault of Ollama's. */
+/** Errors that are answers about a model, and no faults of Ollama. */
 const answers: ReadonlySet<string> = new Set(['MODEL_NOT_FOUND', 'MODEL_CANNOT'])
 
 /** Whether a model answers chats; where Ollama does not tell, it may. */

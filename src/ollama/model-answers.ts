@@ -6,7 +6,7 @@ export interface ListedModel extends LanguageModel {
   digest: string
 }
 
-/** What /api/show tells of a model. */
+/** A model, as /api/show describes it. */
 export interface ModelFacts {
   /** Empty where the model has none. */
   template: string
@@ -58,7 +58,7 @@ export function parseShow(answer: Answer): ModelFacts {
   }
 }
 
-/** A number of what /api/show tells as lines of `name value`. */
+/** A number in the `name value` lines of /api/show. */
 function parameterOf(parameters: string, name: string): number | undefined {
   const match = new RegExp(`^${name}\\s+(-?\\d{1,9})\\s*$`, 'm').exec(parameters)
   return match ? Number(match[1]) : undefined
