@@ -122,7 +122,11 @@ t.test('SIGTERM ends a server in spite of an upgrade that is never finished', as
   t.teardown(() => socket.destroy())
   t.equal(await server.end('SIGTERM'), 0)
   const line = server.lines.find((logged) => logged.includes('"connections":1'))
-  t.match(line, /"from":\["127\.0\.0\.1:\d+"\].*closing connections/, 'the log names the connection')
+  t.match(
+    line,
+    /"from":\["127\.0\.0\.1:\d+"\].*closing connections/,
+    'the log names the connection',
+  )
 })
 
 t.test('SIGTERM ends a server in spite of a WebSocket that does not read its close', async (t) => {
