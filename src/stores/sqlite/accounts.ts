@@ -1,66 +1,58 @@
 import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
 import type { AccountStore } from '../parts.js'
+import type { SessionRow, UserRow } from '../store.js'
 import { type Connection, isTaken } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
+import { type Cells, Table } from './table.js'
 
-type UserCells = [
-  id: string,
-  username: string,
-  email: string,
-  passwordHash: string,
-  createdAt: number,
-]
-
-type SessionCells = [
-  id: string,
-  userId: string,
-  generation: number,
-  rotatedAt: number,
-  expiresAt: number,
-  spentAt: number[],
-]
-
-const userOf = ([id, username, email, passwordHash, createdAt]: UserCells) => ({
-  id,
-  username,
-  email,
-  passwordHash,
-  createdAt: new Date(createdAt),
+const users = new Table<UserRow>({
+  id: 'plain',
+  username: 'plain',
+  email: 'plain',
+  passwordHash: 'plain',
+  createdAt: 'date',
 })
 
-const timesOf = (dates: readonly Date[]) => JSON.stringify(dates.map((date) => date.getTime()))
+const sessions = new Table<SessionRow>({
+  id: 'plain',
+  userId: 'plain',
+  generation: 'plain',
+  rotatedAt: 'date',
+  expiresAt: 'date',
+  spentAt: 'dates',
+})
+
+/** What a rotation changes of a session. */
+const rotated = ['rotatedAt', 'expiresAt', 'spentAt'] as const
 
 /** Users and sessions. */
 export function createAccounts(connection: Connection, commits: GroupCommit): AccountStore {
-  const selectUser =
-    'SELECT json_array(id, username, email, password_hash, created_at) FROM users WHERE'
+  const user = (where: string) =>
+    connection.reader<Cells<UserRow>>(`SELECT ${users.json()} FROM users WHERE ${where}`)
   const insertUser = connection.writer(
-    `INSERT INTO users (id, username, email, username_key, email_key, password_hash, created_at)
-     VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO users (${users.columns()}, username_key, email_key) VALUES (${users.marks()}, ?, ?)`,
   )
-  const userById = connection.reader<UserCells>(`${selectUser} id = ?`)
-  const userByUsername = connection.reader<UserCells>(`${selectUser} username_key = ?`)
-  const userByEmail = connection.reader<UserCells>(`${selectUser} email_key = ?`)
+  const userById = user('id = ?')
+  const userByUsername = user('username_key = ?')
+  const userByEmail = user('email_key = ?')
 
   const insertSession = connection.writer(
-    `INSERT INTO sessions (id, user_id, generation, rotated_at, expires_at, spent_at)
-     VALUES (?, ?, ?, ?, ?, ?)`,
+    `INSERT INTO sessions (${sessions.columns()}) VALUES (${sessions.marks()})`,
   )
-  const sessionById = connection.reader<SessionCells>(
-    `SELECT json_array(id, user_id, generation, rotated_at, expires_at, json(spent_at))
-     FROM sessions WHERE id = ?`,
+  const sessionById = connection.reader<Cells<SessionRow>>(
+    `SELECT ${sessions.json()} FROM sessions WHERE id = ?`,
   )
   const moveSession = connection.writer(
-    `UPDATE sessions SET generation = generation + 1, rotated_at = ?, expires_at = ?, spent_at = ?
-     WHERE id = ? AND generation = ?`,
+    `UPDATE sessions SET generation = generation + 1,
+       (${sessions.columns(rotated)}) = (${sessions.marks(rotated)}) WHERE id = ? AND generation = ?`,
   )
   const liveSessions = connection.reader<string[]>(
     `SELECT json_group_array(id) FROM sessions
      WHERE id IN (SELECT value FROM json_each(?)) AND expires_at > ?`,
   )
   const removeUser = connection.writer('DELETE FROM users WHERE id = ?')
-  // Their messages go in the same statement, by their foreign key.
+  // A foreign key deletes their messages with them.
   const removeChats = connection.writer('DELETE FROM chats WHERE user_id = ?')
   const sessionsOf = connection.reader<string[]>(
     'SELECT json_group_array(id) FROM sessions WHERE user_id = ?',
@@ -70,12 +62,10 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
   const removeExpired = connection.writer('DELETE FROM sessions WHERE expires_at <= ?')
 
   return {
-    async createUser({ id, username, email, passwordHash, createdAt }) {
-      const keys = [loginKey(username), loginKey(email)] as const
+    async createUser(row) {
+      const keys = [loginKey(row.username), loginKey(row.email)] as const
       try {
-        await commits.write(() =>
-          insertUser(id, username, email, ...keys, passwordHash, createdAt.getTime()),
-        )
+        await commits.write(() => insertUser(...users.values(row), ...keys))
       } catch (error) {
         throw isTaken(error) ? new AppError('USER_TAKEN') : error
       }
@@ -83,7 +73,7 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
 
     async findUser(id) {
       const cells = userById(id)
-      return cells && userOf(cells)
+      return cells && users.row(cells)
     },
 
     async findUserByLogin(login) {
@@ -91,7 +81,7 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
         'username' in login
           ? userByUsername(loginKey(login.username))
           : userByEmail(loginKey(login.email))
-      return cells && userOf(cells)
+      return cells && users.row(cells)
     },
 
     async deleteUser(id) {
@@ -102,28 +92,18 @@ export function createAccounts(connection: Connection, commits: GroupCommit): Ac
       })
     },
 
-    async createSession({ id, userId, generation, rotatedAt, expiresAt, spentAt }) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime(), timesOf(spentAt)] as const
-      await commits.write(() => insertSession(id, userId, generation, ...times))
+    async createSession(session) {
+      await commits.write(() => insertSession(...sessions.values(session)))
     },
 
-    async findSession(sessionId) {
-      const cells = sessionById(sessionId)
-      if (!cells) return undefined
-      const [id, userId, generation, rotatedAt, expiresAt, spentAt] = cells
-      return {
-        id,
-        userId,
-        generation,
-        rotatedAt: new Date(rotatedAt),
-        expiresAt: new Date(expiresAt),
-        spentAt: spentAt.map((time) => new Date(time)),
-      }
+    async findSession(id) {
+      const cells = sessionById(id)
+      return cells && sessions.row(cells)
     },
 
-    async rotateSession(id, generation, { rotatedAt, expiresAt, spentAt }) {
-      const times = [rotatedAt.getTime(), expiresAt.getTime(), timesOf(spentAt)] as const
-      return commits.write(() => moveSession(...times, id, generation) > 0)
+    async rotateSession(id, generation, rotation) {
+      const values = sessions.values(rotation, rotated)
+      return commits.write(() => moveSession(...values, id, generation) > 0)
     },
 
     async findLiveSessions(ids, now) {

@@ -1,7 +1,7 @@
 import Libsql from 'libsql'
 import { AppError } from '../../errors.js'
 
-type Value = string | number | null
+export type Value = string | number | null
 
 /** How long the opening waits for another process that has the file locked, such as a backup. */
 const openTimeoutMs = 2_000
@@ -57,8 +57,7 @@ export class Connection {
   }
 
   /**
-   * A statement that answers one row of one column, JSON or a number: one value to cross from
-   * SQLite costs a third less than its cells, and text with NUL comes whole.
+   * A statement that answers one row of one column: JSON or a number.
    * @returns a function that runs it and parses the answer.
    */
   reader<T>(sql: string): (...values: Value[]) => T | undefined {

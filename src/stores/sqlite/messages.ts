@@ -1,39 +1,62 @@
 import { AppError } from '../../errors.js'
 import type { MessageStore } from '../parts.js'
-import type { MessageRow, MessageText, ReplyChange, ReplyCondition, TextPiece } from '../store.js'
+import type {
+  ChatRow,
+  MessageRow,
+  MessageText,
+  ReplyChange,
+  ReplyCondition,
+  TextPiece,
+} from '../store.js'
 import { withPieces } from '../text-pieces.js'
-import { type ChatCells, chatJson, chatOf } from './chats.js'
+import { chats } from './chats.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
-import {
-  givenMarks,
-  givenOf,
-  type MessageCells,
-  messageColumns,
-  messageJson,
-  messageOf,
-  stateColumns,
-  stateMarks,
-  stateOf,
-} from './message-cells.js'
+import { type Cells, Table } from './table.js'
 
-type TextCells = [
-  seq: number,
-  role: MessageRow['role'],
-  content: string,
-  /** Of a reply that has not ended. */
-  activeId: string | null,
+const messages = new Table<MessageRow>({
+  id: 'plain',
+  chatId: 'plain',
+  userId: 'plain',
+  seq: 'plain',
+  role: 'plain',
+  model: 'plain',
+  options: 'json',
+  createdAt: 'date',
+  fingerprint: 'plain',
+  status: 'plain',
+  content: 'plain',
+  thinking: 'plain',
+  finishReason: 'plain',
+  usage: 'json',
+  error: 'json',
+  completedAt: 'date',
+  epoch: 'plain',
+  epochStart: 'plain',
+  takeovers: 'plain',
+  owner: 'plain',
+  leaseUntil: 'date',
+  tokens: 'json',
+})
+
+/** What a reply's run changes. */
+const changing = [
+  ...(['status', 'content', 'thinking', 'finishReason', 'usage', 'error', 'completedAt'] as const),
+  ...(['epoch', 'epochStart', 'takeovers', 'owner', 'leaseUntil', 'tokens'] as const),
 ]
+
+/** A message's text; `activeId` is the id of a reply that has not ended, which may have pieces. */
+type TextCells = MessageText & { activeId: string | null }
 
 /** Messages: users' and replies. */
 export function createMessages(connection: Connection, commits: GroupCommit): MessageStore {
   const one = (where: string) =>
-    connection.reader<MessageCells>(`SELECT ${messageJson} FROM messages WHERE ${where}`)
-  // The aggregate takes the rows in the inner statement's order.
+    connection.reader<Cells<MessageRow>>(`SELECT ${messages.json()} FROM messages WHERE ${where}`)
+  // The aggregate keeps the order of the inner statement.
   const many = (where: string) =>
-    connection.reader<MessageCells[]>(
-      `SELECT json_group_array(${messageJson}) FROM (
-         SELECT ${messageColumns} FROM messages WHERE ${where})`,
+    connection.reader<Cells<MessageRow>[]>(
+      `SELECT json_group_array(${messages.json()}) FROM (
+         SELECT ${messages.columns()} FROM messages WHERE ${where})`,
     )
   const byId = one('id = ?')
   const byPlace = one('chat_id = ? AND seq = ?')
@@ -44,7 +67,8 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const activeOfUser = many('lease_until IS NOT NULL AND user_id = ?')
   const lapsed = many('lease_until <= ? ORDER BY created_at, seq LIMIT ?')
   const texts = connection.reader<TextCells[]>(
-    `SELECT json_group_array(json_array(seq, role, content, iif(lease_until IS NULL, NULL, id)))
+    `SELECT json_group_array(json_object('seq', seq, 'role', role, 'content', content,
+       'activeId', iif(lease_until IS NULL, NULL, id)))
      FROM (SELECT seq, role, content, lease_until, id FROM messages
        WHERE chat_id = ? AND seq < ? ORDER BY seq DESC LIMIT ?)`,
   )
@@ -56,17 +80,16 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   )
 
   const insert = connection.writer(
-    `INSERT INTO messages (${messageColumns})
-     VALUES (${givenMarks}, ${stateMarks})`,
+    `INSERT INTO messages (${messages.columns()}) VALUES (${messages.marks()})`,
   )
-  const moveChat = connection.reader<ChatCells>(
+  const moveChat = connection.reader<Cells<ChatRow>>(
     `UPDATE chats SET
        message_count = 2 + (SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = chats.id),
        updated_at = max(updated_at, ?), title = coalesce(title, ?)
-     WHERE id = ? AND user_id = ? RETURNING ${chatJson}`,
+     WHERE id = ? AND user_id = ? RETURNING ${chats.json()}`,
   )
-  const changeState = connection.writer(
-    `UPDATE messages SET (${stateColumns}) = (${stateMarks}) WHERE id = ?`,
+  const store = connection.writer(
+    `UPDATE messages SET (${messages.columns(changing)}) = (${messages.marks(changing)}) WHERE id = ?`,
   )
   const isHeld = connection.reader<number>(
     `SELECT 1 FROM messages WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
@@ -88,8 +111,8 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   )
 
   /** A row with what its checkpoints have added. */
-  const whole = (cells: MessageCells) => {
-    const row = messageOf(cells)
+  const whole = (cells: Cells<MessageRow>) => {
+    const row = messages.row(cells)
     return row.leaseUntil ? withPieces(row, pieces(row.id) ?? []) : row
   }
   const replyTo = (message: MessageRow) => {
@@ -102,7 +125,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
       return commits.write(() => {
         const cells = byId(message.id)
         if (cells) {
-          const stored = messageOf(cells)
+          const stored = messages.row(cells)
           if (stored.chatId !== message.chatId || stored.fingerprint !== message.fingerprint) {
             throw new AppError('IDEMPOTENCY_KEY_REUSED')
           }
@@ -114,13 +137,13 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
         const at = message.createdAt.getTime()
         const moved = moveChat(at, title, message.chatId, message.userId)
         if (!moved) throw new AppError('CHAT_NOT_FOUND')
-        const chat = chatOf(message.userId, moved)
+        const chat = chats.row(moved)
         const turn = {
           message: { seq: chat.messageCount - 1, ...message },
           reply: { seq: chat.messageCount, ...reply },
         }
-        insert(...givenOf(turn.message), ...stateOf(turn.message))
-        insert(...givenOf(turn.reply), ...stateOf(turn.reply))
+        insert(...messages.values(turn.message))
+        insert(...messages.values(turn.reply))
         return { created: true, chat, ...turn }
       })
     },
@@ -133,7 +156,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     async findTurn(userId, messageId) {
       const cells = ofUser(messageId, userId)
       if (!cells) return undefined
-      const message = messageOf(cells)
+      const message = messages.row(cells)
       const reply = replyTo(message)
       return reply && { message, reply }
     },
@@ -145,9 +168,9 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
     async listTexts(chatId, limit, before) {
       const page = texts(chatId, before, limit) ?? []
       return page
-        .map(([seq, role, content, activeId]): MessageText => {
+        .map(({ activeId, content, ...text }): MessageText => {
           const added = activeId === null ? [] : (pieces(activeId) ?? [])
-          return { seq, role, content: withPieces({ content }, added).content }
+          return { ...text, content: withPieces({ content }, added).content }
         })
         .reverse()
     },
@@ -166,7 +189,7 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
         const reply = cells && whole(cells)
         if (!reply || !holds(reply, condition)) return undefined
         const next = changed(reply, change)
-        changeState(...stateOf(next), id)
+        store(...messages.values(next, changing), id)
         removePieces(id)
         return next
       })
