@@ -49,9 +49,9 @@ const textChange = ({ content, thinking }: { content: string; thinking: string }
   thinking: thinking || null,
 })
 
-/** That nothing has happened to a lapsed reply since it was found. */
+/** Nothing has happened to a lapsed reply since it was found; one that has ended never matches. */
 const lapsedAsFound = ({ status, epoch, owner, leaseUntil }: MessageRow): ReplyCondition => ({
-  status: [status],
+  status: hasEnded({ status }) ? [] : [status],
   epoch,
   owner: owner ?? null,
   ...(leaseUntil && { leaseUntil }),
