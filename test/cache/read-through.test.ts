@@ -35,6 +35,32 @@ const sharedKey = (lockMs = 3_600_000) => {
   return { key, ttlMs: 60_000, lock: { key: `${key}:lock`, ttlMs: lockMs } }
 }
 
+t.test('answers that share a state are each kept under it', async (t) => {
+  const cache = createMemoryCache()
+  const userId = newId()
+  for (const limit of [20, 50]) {
+    t.equal(await readText(cache, chatListKey(userId, limit), lasting('first')), 'first')
+  }
+  for (const limit of [20, 50]) {
+    t.equal(await readText(cache, chatListKey(userId, limit), lasting('second')), 'first')
+  }
+})
+
+t.test(
+  'an answer that may change by itself, or is longer than 256 KiB, is read anew',
+  async (t) => {
+    const cache = createMemoryCache()
+    for (const answer of [
+      { value: { text: 'first' }, lasts: false },
+      { value: { text: 'first', more: 'x'.repeat(256 * 1024) }, lasts: true },
+    ]) {
+      const kept = chatListKey(newId(), 20)
+      t.equal(await readText(cache, kept, async () => answer), 'first')
+      t.equal(await readText(cache, kept, lasting('second')), 'second')
+    }
+  },
+)
+
 /** @param a @param b the caches of two servers. */
 async function contract(t: Test, a: Cache, b: Cache) {
   await t.test('is read once, and by the other server not at all', async (t) => {
