@@ -18,13 +18,13 @@ type WindowFacts = Pick<
 /**
  * The window that a request will have: the one it asks for, else the one its model is loaded with,
  * else the one of its Modelfile.
- * Ollama loads a model again for a request that asks for another window, and again for the next
- * that asks for none: so a window that one request asked for is not what others get.
+ * Ollama reloads a model for a request with another window, and again for the next without one, so a
+ * window that one request asked for is not what others get.
  */
 export class ContextWindows {
-  /** ContextWindows that were asked for lately, by model and length. */
+  /** Windows that requests asked for lately, by model and length. */
   readonly #asked = new LRUCache<string, true>({ max: 1000, ttl: askedMs })
-  /** The window that each model was last loaded with of itself. */
+  /** The window that each model was last loaded with when no request asked for one. */
   readonly #own: LearntNumbers
 
   constructor(cache: Cache) {
@@ -33,7 +33,7 @@ export class ContextWindows {
 
   of(model: WindowFacts, { num_ctx, num_predict }: GenerationOptions): Window {
     const { name, contextLength: loaded, trainedContextLength = Number.POSITIVE_INFINITY } = model
-    // A model that is made anew under its name may have another window.
+    // A model that was rebuilt under its name may have another window.
     const key = model.digest || name
     if (num_ctx !== undefined) this.#asked.set(keyOf(key, num_ctx), true)
     else if (loaded !== undefined && !this.#asked.has(keyOf(key, loaded))) {

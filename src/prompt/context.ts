@@ -26,7 +26,7 @@ export interface Prompt {
 /** Messages read at a time, while they still fit. */
 const pageSize = 20
 
-/** What is left of the window when the answer has its room, in tokens. */
+/** The tokens of the window that the answer leaves to the prompt. */
 function promptRoom({ contextLength, maxReplyTokens }: Window): number {
   const quarter = Math.floor(contextLength / 4)
   const reply = maxReplyTokens === undefined ? Math.min(1024, quarter) : maxReplyTokens
@@ -34,7 +34,7 @@ function promptRoom({ contextLength, maxReplyTokens }: Window): number {
 }
 
 /**
- * Sees that a message can be answered at all.
+ * Checks that a message can be answered at all.
  * @throws AppError MESSAGE_TOO_LONG when it and the system prompt alone do not fit.
  */
 export function assertFits(
@@ -56,7 +56,7 @@ export function assertFits(
 /**
  * What the model is given: the system prompt and the message to answer always, and the newest whole
  * exchanges before it that fit.
- * @param replySeq the place of the reply, right after the message that it answers.
+ * @param replySeq the reply's `seq`, right after the message that it answers.
  * @throws AppError MESSAGE_TOO_LONG when the message alone does not fit, CHAT_NOT_FOUND when it is
  *   gone.
  */
@@ -67,7 +67,7 @@ export async function fitContext(
   window: Window,
   estimate: TokenEstimate,
 ): Promise<Prompt> {
-  // The first page with the message itself.
+  // The first page includes the message itself.
   let page = await store.listTexts(chat.id, pageSize + 1, replySeq)
   const message = page.pop()
   if (!message) throw new AppError('CHAT_NOT_FOUND')
@@ -81,7 +81,7 @@ export async function fitContext(
   reading: for (let before = message.seq; ; ) {
     const first = page[0]
     if (!first) break
-    // A page can begin with a reply whose message is on the next one.
+    // A page may begin with a reply whose message is on the next page.
     const exchanges = exchangesOf(
       first.role === 'assistant' && first.seq > 1 ? page.slice(1) : page,
     )
@@ -109,8 +109,8 @@ export async function fitContext(
 }
 
 /**
- * How many of the oldest messages of a prompt Ollama dropped, as it does without a word: the system
- * prompt and the last message stay.
+ * How many of a prompt's oldest messages Ollama dropped, which it does silently; it keeps the system
+ * prompt and the last message.
  * @param window the one that the model turned out to be loaded with.
  */
 export function droppedByOllama(

@@ -23,19 +23,19 @@ export interface KnownReply {
 type Kept = KnownReply & { fingerprint: string }
 
 interface RequestName {
-  /** The place in the cache, which it shares with others. */
+  /** The slot in the cache, shared with other requests. */
   key: { key: string; ttlMs: number }
   fingerprint: string
 }
 
-/** Longer replies are generated again, rather than cached. */
+/** Longer replies are not cached. */
 const maxUnits = 256 * 1024
 
-/** A user's own replies that need no generation: the user asked the same model the very same before. */
+/** Replies to requests that the same user has sent to the same model before, where only one answer is possible. */
 export class DeterministicReplies {
   constructor(private readonly cache: Cache) {}
 
-  /** The name of a request whose answer can only be one; undefined for any other. */
+  /** The name of a request with only one possible answer; undefined for others. */
   nameOf({ userId, digest, messages, options }: Request): RequestName | undefined {
     if (options.temperature !== 0 || options.seed === undefined) return undefined
     // Without a digest nothing says which model it is.
@@ -50,7 +50,7 @@ export class DeterministicReplies {
   async find({ key: { key }, fingerprint }: RequestName): Promise<KnownReply | undefined> {
     const text = await this.cache.get(key)
     const known = text === undefined ? undefined : (JSON.parse(text) as Kept)
-    // Another request may have taken its place.
+    // Another request may have taken the slot.
     return known?.fingerprint === fingerprint ? known : undefined
   }
 

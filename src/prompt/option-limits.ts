@@ -11,8 +11,8 @@ export interface OptionLimits {
 type Model = Pick<ResolvedModel, 'name' | 'trainedContextLength' | 'numPredict'>
 
 /**
- * Sees that options which a client sends are within their bounds.
- * @param model the bounds of which hold too; undefined where it is not known.
+ * Checks that options which a client sends are within their bounds.
+ * @param model its bounds hold too; undefined if it is not known.
  * @throws AppError VALIDATION_FAILED that names the bound.
  */
 export function assertWithinLimits(
@@ -42,7 +42,7 @@ const fault = (option: keyof GenerationOptions, most: number, whose: string) => 
   message: `must be at most ${most}, ${whose}`,
 })
 
-/** Options that were stored before a bound was lowered, cut to it. */
+/** Cuts options that were stored before a bound was lowered. */
 export function withinLimits(
   options: GenerationOptions,
   { maxNumCtx, maxNumPredict }: OptionLimits,

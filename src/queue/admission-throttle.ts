@@ -1,12 +1,9 @@
-/** So many may pass in one turn of the loop; a longer queue, a quarter of itself. */
+/** How many may pass in one turn of the loop; of a longer queue a quarter. */
 const perTurn = { atLeast: 32, ofWaiting: 1 / 4 }
 
 /**
- * Lets callers through in the order they came, so many in a turn of the loop: five hundred messages
- * sent at once are taken up in slices, between which running replies are read and told, and the
- * first are answered while the last wait. Who comes alone does not wait.
- *
- * No queue of its own grows here: the more wait, the more pass.
+ * Lets a bounded number of callers through in each turn of the loop, in order, so that running
+ * replies are told between the many messages of a burst. The more wait, the more pass.
  */
 export class AdmissionThrottle {
   #waiting: (() => void)[] = []

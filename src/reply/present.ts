@@ -22,15 +22,15 @@ export function presentMessage(row: MessageRow): Message {
   return message
 }
 
-/** A reply's record as it is queued or begins. */
+/** A reply's record as it begins, or as it waits. */
 export function presentStart(
   row: MessageRow,
-  place?: { position: number; estimatedStart?: Date },
+  waiting?: { position: number; estimatedStart?: Date },
 ): MessageStart {
   const start: MessageStart = { epoch: row.epoch, ...presentMessage(row) }
-  if (place) {
-    start.position = place.position
-    if (place.estimatedStart) start.estimatedStart = place.estimatedStart.toISOString()
+  if (waiting) {
+    start.position = waiting.position
+    if (waiting.estimatedStart) start.estimatedStart = waiting.estimatedStart.toISOString()
   }
   return start
 }
