@@ -170,11 +170,7 @@ export interface Checkpoint extends TextPiece {
   epoch: number
 }
 
-export interface Store {
-  /** Resolves when the database answers. */
-  ping(): Promise<void>
-  close(): Promise<void>
-
+export interface AccountStore {
   /** @throws AppError USER_TAKEN when the username or email is taken, whatever its case. */
   createUser(user: UserRow): Promise<void>
   findUser(id: string): Promise<UserRow | undefined>
@@ -188,9 +184,6 @@ export interface Store {
    */
   deleteUser(id: string): Promise<boolean>
 
-  /** Finishes the deletions that a process which is gone had begun. */
-  finishDeletions(): Promise<void>
-
   createSession(session: SessionRow): Promise<void>
   findSession(id: string): Promise<SessionRow | undefined>
   /** Moves a session from `generation` to the next; false when it was not at `generation`. */
@@ -202,7 +195,9 @@ export interface Store {
   /** @returns the ids of the user's sessions, which are gone. */
   deleteSessionsOf(userId: string): Promise<string[]>
   deleteExpiredSessions(now: Date): Promise<void>
+}
 
+export interface ChatStore {
   createChat(chat: ChatRow): Promise<void>
   findChat(userId: string, chatId: string): Promise<ChatRow | undefined>
   /** Newest activity first, by (updatedAt, id); `after` is the last row of the page before. */
@@ -224,7 +219,9 @@ export interface Store {
    * that fails after it was begun leaves nothing to be read, and is finished by itself.
    */
   deleteChat(userId: string, chatId: string): Promise<boolean>
+}
 
+export interface MessageStore {
   /**
    * Stores a user's message and its reply's record, and moves the chat's messageCount, updatedAt
    * and, where it has none, title. A message whose id is stored already is answered with what is
@@ -270,4 +267,13 @@ export interface Store {
   findLapsedReplies(now: Date, limit: number): Promise<MessageRow[]>
   /** The end of the lease that ends first, over or not; undefined where every reply has ended. */
   firstLeaseEnd(): Promise<Date | undefined>
+}
+
+/** What the product must not lose. Each database implements the three parts in files of their names. */
+export interface Store extends AccountStore, ChatStore, MessageStore {
+  /** Resolves when the database answers. */
+  ping(): Promise<void>
+  close(): Promise<void>
+  /** Finishes the deletions that a process which is gone had begun. */
+  finishDeletions(): Promise<void>
 }

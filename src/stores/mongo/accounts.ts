@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
-import type { AccountStore } from '../parts.js'
+import type { AccountStore } from '../store.js'
 import type { Collections } from './collections.js'
 import type { Deletions } from './deletions.js'
 import { documentOf, objectId, sessionOf, userOf } from './documents.js'

@@ -1,4 +1,4 @@
-import type { ChatStore } from '../parts.js'
+import type { ChatStore } from '../store.js'
 import type { Collections } from './collections.js'
 import type { Deletions } from './deletions.js'
 import { chatOf, documentOf, objectId, updateOf } from './documents.js'

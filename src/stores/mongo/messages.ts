@@ -1,6 +1,5 @@
 import type { Filter, ObjectId, UpdateFilter } from 'mongodb'
-import type { MessageStore } from '../parts.js'
-import type { Checkpoint, MessageText, ReplyCondition } from '../store.js'
+import type { Checkpoint, MessageStore, MessageText, ReplyCondition } from '../store.js'
 import { withPieces } from '../text-pieces.js'
 import { appendTurn, isSettled, settleTurn } from './append-turn.js'
 import type { Collections } from './collections.js'

@@ -1,7 +1,6 @@
 import { AppError } from '../../errors.js'
 import { loginKey } from '../login-key.js'
-import type { AccountStore } from '../parts.js'
-import type { SessionRow, UserRow } from '../store.js'
+import type { AccountStore, SessionRow, UserRow } from '../store.js'
 import { type Connection, isTaken } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
 import { type Cells, Table } from './table.js'

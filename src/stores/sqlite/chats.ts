@@ -1,5 +1,4 @@
-import type { ChatStore } from '../parts.js'
-import type { ChatRow } from '../store.js'
+import type { ChatRow, ChatStore } from '../store.js'
 import type { Connection } from './connection.js'
 import type { GroupCommit } from './group-commit.js'
 import { type Cells, Table } from './table.js'

@@ -1,8 +1,8 @@
 import { AppError } from '../../errors.js'
-import type { MessageStore } from '../parts.js'
 import type {
   ChatRow,
   MessageRow,
+  MessageStore,
   MessageText,
   ReplyChange,
   ReplyCondition,
