@@ -12,7 +12,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/engine/leases.ts': ['engine/lease-renewal'],
   'src/engine/takeover.ts': ['engine/takeover-passes'],
   'src/queue/fair-queue.ts': ['queue/fair-queue'],
-  'src/queue/fair-order.ts': ['queue/fair-queue'],
+  'src/queue/fair-order.ts': ['queue/fair-order'],
   'src/follow/follow.ts': ['follow/follow'],
   'web/reply-text.ts': ['web/reply-text'],
   'src/auth/tokens.ts': ['auth/token-pairs'],

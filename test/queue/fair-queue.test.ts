@@ -1,30 +1,8 @@
 import t from 'tap'
-import type { QueueLimits, QueuePosition, Ticket } from '../../src/queue/fair-order.js'
+import type { QueueLimits, Ticket } from '../../src/queue/fair-order.js'
 import { type EarlierTickets, FairQueue, type Reservation } from '../../src/queue/fair-queue.js'
 import { eventually } from '../services/eventually.js'
-
-class TestTicket implements Ticket {
-  readonly #controller = new AbortController()
-  readonly id: string
-  readonly signal = this.#controller.signal
-  position: QueuePosition | undefined
-
-  constructor(
-    readonly userId: string,
-    readonly seq: number,
-    readonly chatId = `${userId}-chat-${seq}`,
-  ) {
-    this.id = `${userId}${seq}`
-  }
-
-  waitAt(position: QueuePosition): void {
-    this.position = position
-  }
-
-  leave(): void {
-    this.#controller.abort()
-  }
-}
+import { type TestTicket, ticket } from './test-ticket.js'
 
 function makeQueue(
   limits: Partial<QueueLimits> = {},
@@ -55,8 +33,6 @@ function makeQueue(
 const settled = async () => {
   for (let n = 0; n < 3; n++) await Promise.resolve()
 }
-
-const ticket = (userId: string, n: number, chatId?: string) => new TestTicket(userId, n, chatId)
 
 t.test('a user with 100 waiting replies delays another’s first by one turn', async (t) => {
   const { queue, started, enqueue, done } = makeQueue()
