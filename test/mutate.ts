@@ -13,10 +13,12 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/engine/takeover.ts': ['engine/takeover-passes'],
   'src/queue/fair-queue.ts': ['queue/fair-queue'],
   'src/queue/fair-order.ts': ['queue/fair-order'],
+  'src/queue/forecast.ts': ['queue/forecast'],
   'src/follow/follow.ts': ['follow/follow'],
   'web/reply-text.ts': ['web/reply-text'],
   'src/auth/tokens.ts': ['auth/token-pairs'],
   'src/auth/sessions.ts': ['auth/sessions'],
+  'src/auth/live-sessions.ts': ['auth/live-sessions'],
   'src/cache/read-through.ts': ['cache/read-through'],
   'src/prompt/context.ts': ['prompt/fit-context'],
 }
