@@ -1,3 +1,4 @@
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { createMemoryCache } from '../../src/cache/memory.js'
 import type { StreamLog } from '../../src/cache/stream-log.js'
@@ -23,7 +24,11 @@ const aModel = {
 type Find = () => Promise<{ continues: boolean }>
 
 /** Takeovers of one process over a real store; `find` is what Ollama tells of a model. */
-async function start(t: Test, find: Find = async () => ({ continues: true })) {
+async function start(
+  t: Test,
+  find: Find = async () => ({ continues: true }),
+  { pauses = { idleMs: 5, againMs: 1 }, hasStreamLog = true } = {},
+) {
   const store = openSqliteStore(t.testdir())
   t.teardown(() => store.close())
   const held = new HeldReplies()
@@ -32,13 +37,19 @@ async function start(t: Test, find: Find = async () => ({ continues: true })) {
     streamLog: undefined,
   })
   const taken: LiveReply[] = []
+  /** In which pass each was taken. */
+  const takenIn: number[] = []
   const told: unknown[] = []
   const forgotten: string[] = []
   const closedLogs: unknown[] = []
   const asked: (string | undefined)[] = []
   const logged: string[] = []
+  const logFields: object[] = []
   let passes = 0
-  const keep = (_: object, message: string) => void logged.push(message)
+  const keep = (fields: object, message: string) => {
+    logged.push(message)
+    logFields.push(fields)
+  }
   const log = { info: keep, warn: keep, error: keep }
   const chatEvents = new ChatEvents(log)
   chatEvents.listen({
@@ -65,14 +76,20 @@ async function start(t: Test, find: Find = async () => ({ continues: true })) {
         return { ...aModel, ...(await find()) }
       },
     },
-    runner: { hold: (reply) => void taken.push(reply) },
+    runner: {
+      hold: (reply) => {
+        taken.push(reply)
+        takenIn.push(passes)
+      },
+    },
     cluster: { forget: (messageId) => void forgotten.push(messageId) },
-    pauses: { idleMs: 5, againMs: 1 },
-    ...{ state, held, streamLog, chatEvents, log },
+    streamLog: hasStreamLog ? streamLog : undefined,
+    ...{ pauses, state, held, chatEvents, log },
   })
   t.teardown(() => takeover.close())
   return {
-    ...{ store, takeover, held, taken, told, forgotten, closedLogs, asked, logged },
+    ...{ store, takeover, held, taken, takenIn, told, forgotten, closedLogs, asked },
+    ...{ logged, logFields },
     passes: () => passes,
     chat: async () => {
       const chat = aChat()
@@ -99,11 +116,13 @@ async function start(t: Test, find: Find = async () => ({ continues: true })) {
 }
 
 t.test('a begun reply goes on from the kept text where its model can', async (t) => {
-  const { left, takeover, taken, asked, closedLogs, find } = await start(t)
+  const { left, takeover, taken, asked, closedLogs, find, logged, logFields } = await start(t)
   const row = await left(begun)
   takeover.look()
   await eventually('it is taken', () => taken.length === 1)
   const [reply] = taken
+  t.same(logged, ['reply taken over'])
+  t.same(logFields, [{ replyId: row.id, epoch: 2, offset: 7 }])
   t.match(reply?.row, { id: row.id, owner: 'here', epoch: 2, epochStart: 7, takeovers: 1 })
   t.same(reply?.kept, { content: 'One two', thinking: 'Hm', tokens })
   t.same(await find(row), reply?.row)
@@ -139,7 +158,7 @@ t.test('a queued reply goes on waiting in its epoch, with its log', async (t) =>
 })
 
 t.test('a reply that was taken over three times ends, with its text, and is told', async (t) => {
-  const { left, takeover, taken, told, forgotten, asked, find } = await start(t)
+  const { left, takeover, taken, told, forgotten, asked, find, logged, logFields } = await start(t)
   const row = await left({ ...begun, takeovers: 3 })
   takeover.look()
   await eventually('it is told', () => told.length === 1)
@@ -152,6 +171,8 @@ t.test('a reply that was taken over three times ends, with its text, and is told
   t.same(forgotten, [row.id])
   t.same(taken, [])
   t.same(asked, [])
+  t.same(logged, ['reply interrupted'])
+  t.same(logFields, [{ replyId: row.id, code: 'REPLY_INTERRUPTED' }])
 })
 
 t.test('a queued reply is taken however often it was taken before', async (t) => {
@@ -234,14 +255,6 @@ t.test('a reply that was handed over is taken at the first look', async (t) => {
   t.match(taken[0]?.row, { takeovers: 0 })
 })
 
-t.test('a lease that lapsed is seen twice before its reply is taken', async (t) => {
-  const { left, takeover, taken, passes } = await start(t)
-  await left()
-  takeover.look()
-  await eventually('it is taken', () => taken.length === 1)
-  t.ok(passes() > 1, `${passes()} looks`)
-})
-
 t.test('a store that fails is looked into again, and logged once', async (t) => {
   const { left, takeover, store, taken, logged } = await start(t)
   const { firstLeaseEnd } = store
@@ -255,7 +268,11 @@ t.test('a store that fails is looked into again, and logged once', async (t) => 
   await eventually('it has failed often', () => failures > 3)
   store.firstLeaseEnd = firstLeaseEnd
   await eventually('it is taken', () => taken.length === 1)
-  t.match(logged.slice(0, 2), [/could not look for replies/, /are looked for again/])
+  await eventually('its end is logged', () => logged.length === 3)
+  t.match(
+    logged.filter((line) => line !== 'reply taken over'),
+    [/could not look for replies/, /are looked for again/],
+  )
 })
 
 t.test('once closed nothing is taken', async (t) => {
@@ -277,9 +294,211 @@ t.test('what is looked up while it closes is not taken', async (t) => {
   const row = await left(begun)
   takeover.look()
   await eventually('its model is asked for', () => asked.length === 1)
+  const order: string[] = []
+  const closed = takeover.close().then(() => order.push('closed'))
+  await nextTurn()
+  order.push('answered')
+  answer({ continues: true })
+  await closed
+  t.same(order, ['answered', 'closed'])
+  t.same(taken, [])
+  t.match(await find(row), { owner: 'dead' })
+})
+
+t.test('once it is closed it does not go on with what it had found', async (t) => {
+  let answer = (_: { continues: boolean }) => {}
+  const { left, takeover, taken, asked, find } = await start(t, () => {
+    return new Promise((resolve) => {
+      answer = resolve
+    })
+  })
+  await left({ ...begun, leaseUntil: new Date(0) })
+  const waiting = await left({ leaseUntil: new Date(0) })
+  takeover.look()
+  await eventually('a model is asked for', () => asked.length === 1)
+  t.same(taken, [])
   const closed = takeover.close()
   answer({ continues: true })
   await closed
   t.same(taken, [])
-  t.match(await find(row), { owner: 'dead' })
+  t.match(await find(waiting), { owner: 'dead' })
+})
+
+t.test('while Ollama does not answer, what needs it waits, and closing does not', async (t) => {
+  let answer = (_: { continues: boolean }) => {}
+  const { left, takeover, taken, logFields } = await start(t, () => {
+    return new Promise((resolve) => {
+      answer = resolve
+    })
+  })
+  const waiting = await left({ ...begun, leaseUntil: new Date(0) })
+  const blank = await left({ status: 'streaming', leaseUntil: new Date(0) })
+  takeover.look()
+  await eventually('the other is taken', () => taken.length === 1)
+  t.equal(taken[0]?.id, blank.id)
+  t.match(logFields[0], { replyId: waiting.id, err: { code: 'MODEL_TIMEOUT' } })
+  let isClosed = false
+  void takeover.close().then(() => {
+    isClosed = true
+  })
+  await eventually('it is closed', () => isClosed)
+  answer({ continues: true })
+})
+
+t.test('without a log of streams a reply goes on from what is stored', async (t) => {
+  const { left, takeover, taken } = await start(t, undefined, { hasStreamLog: false })
+  await left(begun)
+  takeover.look()
+  await eventually('it is taken', () => taken.length === 1)
+  t.same(taken[0]?.kept, { content: 'One two', thinking: 'Hm', tokens })
+})
+
+t.test('a reply whose owner comes back before it is claimed stays its owner’s', async (t) => {
+  let comeBack = async () => {}
+  const { left, takeover, store, taken, logged, find } = await start(t, async () => {
+    await comeBack()
+    return { continues: true }
+  })
+  const row = await left({ ...begun, leaseUntil: new Date(0) })
+  const until = new Date(Date.now() + 600_000)
+  comeBack = async () => void (await store.renewLeases('dead', [row.id], until))
+  const other = await left()
+  takeover.look()
+  await eventually('the other is taken', () => taken.length > 0)
+  t.same(
+    taken.map(({ id }) => id),
+    [other.id],
+  )
+  t.same(logged, ['reply taken over'])
+  t.match(await find(row), { owner: 'dead', epoch: 1 })
+})
+
+t.test('a reply whose owner comes back before it is ended goes on', async (t) => {
+  const { left, takeover, store, told, taken, logged, forgotten, find } = await start(t)
+  const row = await left({ ...begun, takeovers: 3, leaseUntil: new Date(0) })
+  const { findLapsedReplies } = store
+  store.findLapsedReplies = async (...lapsed) => {
+    const rows = await findLapsedReplies(...lapsed)
+    await store.renewLeases('dead', [row.id], new Date(Date.now() + 600_000))
+    return rows
+  }
+  const other = await left()
+  takeover.look()
+  await eventually('the other is taken', () => taken.length > 0)
+  t.equal(taken[0]?.id, other.id)
+  t.match(await find(row), { owner: 'dead', status: 'streaming' })
+  t.same([told, forgotten, logged], [[], [], ['reply taken over']])
+})
+
+t.test('a later reply of a chat waits for an earlier one, though it was handed over', async (t) => {
+  const { left, chat, takeover, taken } = await start(t)
+  const one = await chat()
+  const earlier = await left({}, one)
+  const later = await left({ owner: null, leaseUntil: new Date(0) }, one)
+  takeover.look()
+  await eventually('both are taken', () => taken.length === 2)
+  t.same(
+    taken.map(({ id }) => id),
+    [earlier.id, later.id],
+  )
+})
+
+/** Takeovers that look when they are told to, and a clock that is moved by hand. */
+async function startByHand(t: Test) {
+  const againMs = 600_000
+  const parts = await start(t, undefined, { pauses: { idleMs: againMs, againMs } })
+  const { now } = Date
+  let time = now()
+  Date.now = () => time
+  t.teardown(() => {
+    Date.now = now
+  })
+  return {
+    ...{ ...parts, againMs },
+    async lookIn(ms: number) {
+      time += ms
+      const before = parts.passes()
+      parts.takeover.look()
+      await eventually('it has looked', () => parts.passes() > before)
+      await nextTurn()
+    },
+  }
+}
+
+t.test('a reply is taken when its lease was seen to be over for a while', async (t) => {
+  const { left, lookIn, againMs, taken, takenIn } = await startByHand(t)
+  await left()
+  for (const ms of [0, againMs - 1, 1]) await lookIn(ms)
+  await eventually('it is taken', () => taken.length === 1)
+  t.same(takenIn, [3])
+})
+
+t.test('a lease that was renewed and lapses again is seen anew', async (t) => {
+  const { left, lookIn, againMs, store, taken, takenIn } = await startByHand(t)
+  const row = await left()
+  await lookIn(0)
+  await store.renewLeases('dead', [row.id], new Date(2))
+  for (const ms of [againMs, againMs - 1, 1]) await lookIn(ms)
+  await eventually('it is taken', () => taken.length === 1)
+  t.same(takenIn, [4])
+})
+
+const rarely = { pauses: { idleMs: 600_000, againMs: 600_000 } }
+
+t.test('while no lease is over, no replies are read', async (t) => {
+  const { takeover, store, passes } = await start(t)
+  const { firstLeaseEnd } = store
+  let looks = 0
+  store.firstLeaseEnd = () => {
+    looks++
+    return firstLeaseEnd()
+  }
+  takeover.look()
+  await eventually('it has looked often', () => looks > 2)
+  t.equal(passes(), 0)
+})
+
+t.test('it looks when the first lease ends', async (t) => {
+  const { left, takeover, store, passes } = await start(t, undefined, rarely)
+  const row = await left()
+  await store.renewLeases('dead', [row.id], new Date(Date.now() + 200))
+  takeover.look()
+  await eventually('it has looked', () => passes() === 1)
+})
+
+t.test('a look that is asked for during another follows at once', async (t) => {
+  const { takeover, store } = await start(t, undefined, rarely)
+  let looks = 0
+  let answer = (_: undefined) => {}
+  store.firstLeaseEnd = () => {
+    looks++
+    return new Promise((resolve) => {
+      answer = resolve
+    })
+  }
+  takeover.look()
+  takeover.look()
+  t.equal(looks, 1, 'one at a time')
+  answer(undefined)
+  await eventually('it looks again', () => looks === 2)
+  answer(undefined)
+  // Its timers would be due before this one.
+  await nextTurn()
+  await delay(1)
+  t.equal(looks, 2, 'and then rests')
+})
+
+t.test('after a failure it rests before it looks again', async (t) => {
+  const { takeover, store, logged } = await start(t, undefined, rarely)
+  let looks = 0
+  store.firstLeaseEnd = async () => {
+    looks++
+    throw new AppError('STORE_UNAVAILABLE')
+  }
+  takeover.look()
+  await eventually('it has failed', () => logged.length === 1)
+  // Its timer would be due before this one.
+  await nextTurn()
+  await delay(1)
+  t.equal(looks, 1)
 })
