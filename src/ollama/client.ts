@@ -40,7 +40,7 @@ export interface OllamaClient {
     loadsModel?: boolean,
   ): Promise<ChatResult>
   /** The models that are there. @throws as `chat` does. */
-  list(signal?: AbortSignal): Promise<ListedModel[]>
+  list(): Promise<ListedModel[]>
   /** What a model is. @throws as `chat` does. */
   show(model: string): Promise<ModelFacts>
   /** @throws as `chat` does. */
@@ -96,8 +96,8 @@ export function createOllamaClient({
     headers.authorization = `Basic ${Buffer.from(credentials).toString('base64')}`
   }
 
-  async function ask(path: string, body?: object, signal?: AbortSignal) {
-    const timeout = AbortSignal.timeout(answerMs)
+  async function ask(path: string, body?: object) {
+    const signal = AbortSignal.timeout(answerMs)
     const connection = connections.take()
     try {
       const response = await connection.request({
@@ -105,15 +105,14 @@ export function createOllamaClient({
         path: base + path,
         headers,
         body: body && JSON.stringify(body),
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        signal,
       })
       const answer = parseAnswer(path, response, await readBounded(path, response.body))
       connections.giveBack(connection)
       return answer
     } catch (cause) {
       connections.end(connection)
-      signal?.throwIfAborted()
-      if (timeout.aborted) throw new AppError('MODEL_TIMEOUT', { cause })
+      if (signal.aborted) throw new AppError('MODEL_TIMEOUT', { cause })
       throw connectionError(cause, false)
     }
   }
@@ -147,8 +146,8 @@ export function createOllamaClient({
       }
     },
 
-    async list(signal) {
-      return parseTags(await ask('/api/tags', undefined, signal).catch(notOllama('/api/tags')))
+    async list() {
+      return parseTags(await ask('/api/tags').catch(notOllama('/api/tags')))
     },
 
     async show(model) {
