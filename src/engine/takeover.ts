@@ -25,7 +25,7 @@ interface Parts {
   state: ReplyState
   held: HeldReplies
   runner: Pick<Runner, 'hold'>
-  catalogue: Pick<ModelCatalogue, 'find'>
+  catalogue: Pick<ModelCatalogue, 'findNow'>
   streamLog: StreamLog | undefined
   cluster: Pick<Cluster, 'forget'>
   chatEvents: ChatEvents
@@ -154,7 +154,7 @@ export class Takeover {
     const afresh = { content: '', thinking: '', tokens: { kept: 0, discarded } }
     if (kept.content === '') return afresh
     try {
-      const model = await within(this.parts.catalogue.find(row.model), modelMs)
+      const model = await within(this.parts.catalogue.findNow(row.model), modelMs)
       if (!model) throw new AppError('MODEL_TIMEOUT')
       this.#ollamaOutage.over()
       return model.continues ? kept : afresh

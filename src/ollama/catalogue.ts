@@ -39,6 +39,8 @@ export interface ModelCatalogue {
    * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, and what `list` throws.
    */
   find(name?: string): Promise<ResolvedModel>
+  /** As `find`, by a list that Ollama has just given: it throws while Ollama is away. */
+  findNow(name?: string): Promise<ResolvedModel>
   /**
    * As `find`; while Ollama is away, by the last list, however old.
    * @throws AppError MODEL_NOT_FOUND, MODEL_CANNOT, MODELS_UNKNOWN.
@@ -74,6 +76,9 @@ const windowsFreshMs = 5_000
 const windowsStaleMs = 30_000
 /** How long a look at the loaded windows may keep whoever asks. */
 const loadedWindowMs = 250
+
+/** How old a list may be that counts as given just now. */
+const justNowMs = 100
 
 /** What a model's facts are known by. */
 const keyOf = ({ digest, name }: ListedModel) => digest || name
@@ -183,6 +188,12 @@ export function createModelCatalogue(
     },
 
     find,
+
+    async findNow(name) {
+      const model = pick(await models.refresh(justNowMs), name)
+      if (!model) throw notFound(name)
+      return resolve(model)
+    },
 
     async findKnown(name) {
       try {

@@ -71,9 +71,9 @@ async function start(
       },
     },
     catalogue: {
-      find: async (name) => {
+      findNow: async (name) => {
         asked.push(name)
-        return { ...aModel, ...(await find()) }
+        return { ...aModel, ...(await findNow()) }
       },
     },
     runner: {
