@@ -73,7 +73,7 @@ async function start(
     catalogue: {
       findNow: async (name) => {
         asked.push(name)
-        return { ...aModel, ...(await findNow()) }
+        return { ...aModel, ...(await find()) }
       },
     },
     runner: {
