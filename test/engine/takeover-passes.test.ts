@@ -280,6 +280,7 @@ t.test('once closed nothing is taken', async (t) => {
   await takeover.close()
   await left()
   takeover.look()
+  await nextTurn()
   t.equal(passes(), 0)
   t.same(taken, [])
 })
@@ -307,13 +308,14 @@ t.test('what is looked up while it closes is not taken', async (t) => {
 
 t.test('once it is closed it does not go on with what it had found', async (t) => {
   let answer = (_: { continues: boolean }) => {}
-  const { left, takeover, taken, asked, find } = await start(t, () => {
+  const { left, takeover, taken, told, asked, find } = await start(t, () => {
     return new Promise((resolve) => {
       answer = resolve
     })
   })
   await left({ ...begun, leaseUntil: new Date(0) })
-  const waiting = await left({ leaseUntil: new Date(0) })
+  const next = await left({ leaseUntil: new Date(0) })
+  const exhausted = await left({ ...begun, takeovers: 3, leaseUntil: new Date(0) })
   takeover.look()
   await eventually('a model is asked for', () => asked.length === 1)
   t.same(taken, [])
@@ -321,7 +323,9 @@ t.test('once it is closed it does not go on with what it had found', async (t) =
   answer({ continues: true })
   await closed
   t.same(taken, [])
-  t.match(await find(waiting), { owner: 'dead' })
+  t.same(told, [])
+  t.same(await find(next), next)
+  t.same(await find(exhausted), exhausted)
 })
 
 t.test('while Ollama does not answer, what needs it waits, and closing does not', async (t) => {
