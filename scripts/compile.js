@@ -1,10 +1,18 @@
 /**
- * Compiles the server into dist/ without checking types, and with `--tests` the tests too. A file whose
- * result has changed is replaced in one step, so servers that start at the same time load whole files.
+ * Compiles what changed of the server into dist/ without checking types, and with `--tests` of the tests
+ * too. A file is replaced in one step, so servers that start at the same time load whole files.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
-import { buildSync } from 'esbuild'
 
 const root = join(import.meta.dirname, '..')
 const folders = ['src', 'plugins', 'routes', 'schemas', 'web']
@@ -30,7 +38,19 @@ function read(path) {
   }
 }
 
-function compile(entryPoints) {
+/** Whether a source was written since it was compiled, by this script as it is now. */
+function isStale(source) {
+  const output = statSync(join(root, outputOf(source)), { throwIfNoEntry: false })
+  const inputs = [join(root, source), import.meta.filename]
+  // ctime, since a file that is copied or unpacked may bring an old mtime.
+  return !output || inputs.some((path) => statSync(path).ctimeMs >= output.mtimeMs)
+}
+
+const outputOf = (source) => join('dist', source.replace(/\.ts$/, '.js'))
+
+async function compile(entryPoints) {
+  if (entryPoints.length === 0) return []
+  const { buildSync } = await import('esbuild')
   try {
     return buildSync({
       absWorkingDir: root,
@@ -54,21 +74,27 @@ function compile(entryPoints) {
 const sources = folders
   .flatMap((folder) => filesIn(root, folder, /(?<!\.d)\.ts$/))
   .filter((path) => !path.startsWith(join('test', 'bench')))
-const outputs = compile(sources)
+// Outputs bear this time: a source that is written from here on is compiled again.
+const began = new Date()
+const outputs = await compile(sources.filter(isStale))
 
 for (const { path, contents } of outputs) {
-  if (read(path).equals(contents)) continue
+  if (read(path).equals(contents)) {
+    utimesSync(path, began, began)
+    continue
+  }
   mkdirSync(dirname(path), { recursive: true })
   const temporary = `${path}.${process.pid}`
   writeFileSync(temporary, contents)
+  utimesSync(temporary, began, began)
   renameSync(temporary, path)
 }
 
 // @fastify/autoload would load what a source that is gone has left.
 const dist = join(root, 'dist')
-const current = new Set(outputs.map(({ path }) => path))
+const current = new Set(sources.map(outputOf).flatMap((path) => [path, `${path}.map`]))
 for (const folder of folders) {
   for (const name of filesIn(dist, folder, /\.js(?:\.map)?$/)) {
-    if (!current.has(join(dist, name))) rmSync(join(dist, name), { force: true })
+    if (!current.has(join('dist', name))) rmSync(join(dist, name), { force: true })
   }
 }

@@ -1,4 +1,14 @@
-import { appendFile, cp, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  cp,
+  mkdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { checkout, listeningAt, runScript } from './services/npm-script.js'
@@ -42,6 +52,8 @@ t.test('npm start writes only what changed, and loads no file whose source is go
   const before = await stat(compiled('src/app.js'))
   await writeFile(compiled('plugins/broken.js'), "throw new Error('loaded')\n")
   await appendFile(join(copy, 'src/ids.ts'), '\nexport const changed = true\n')
+  // As of a file that was unpacked.
+  await utimes(join(copy, 'src/ids.ts'), 1, 1)
   await compile()
   t.equal((await stat(compiled('src/app.js'))).mtimeMs, before.mtimeMs, 'the same is left alone')
   t.match(await readFile(compiled('src/ids.js'), 'utf8'), 'changed', 'the changed is replaced')
