@@ -99,7 +99,7 @@ async function checkHealth({ store, cache, ollama, lifecycle }: FastifyInstance)
 }
 
 async function statusOf(ping: () => Promise<unknown>): Promise<ServiceStatus> {
-  // Whoever needs the service logs why it is down.
+  // The error is not logged here: the code that uses the service logs it.
   const isUp = (async () => ping())().then(
     () => true,
     () => false,

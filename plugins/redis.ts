@@ -14,7 +14,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Redis, or this process's memory. `fastify.redis` is there only with REDIS_URL. */
     cache: Cache
-    /** What servers share through Redis: the text of running replies, and the slots at Ollama. */
+    /** Text of running replies and slots at Ollama, which servers share through Redis. */
     shared: { streamLog: StreamLog; slots: Slots } | undefined
     /** How much users have open at all servers. */
     openCounts: OpenCounts

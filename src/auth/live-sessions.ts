@@ -8,10 +8,12 @@ import type { Access } from './tokens.js'
 const maxSessions = 100_000
 /** How long this process believes what it was told of a session, in milliseconds. */
 const trustMs = 1000
+/** What is found of a session that is not there: lru-cache rejects an evicted look without a value. */
+const absent = ''
 /** How many sessions the store is asked about at once. */
 const reviewBatch = 1000
 
-/** Who has a session. */
+/** A session and its user. */
 export type SessionOwner = Pick<Access, 'sessionId' | 'userId'>
 
 type EndListener = (code: SessionEnd) => void
@@ -55,7 +57,7 @@ export class LiveSessions {
       fetchMethod: async (sessionId, _stale, { context: userId, options }) => {
         const askedAt = now()
         const found = await this.#look({ sessionId, userId })
-        options.ttl = Math.max(1, trustMs - (now() - askedAt))
+        options.ttl = found === absent ? 1 : Math.max(1, trustMs - (now() - askedAt))
         return found
       },
     })
@@ -117,8 +119,8 @@ export class LiveSessions {
     return lost
   }
 
-  /** The session's user, the code of its end, or undefined where the store does not have it. */
-  async #look({ sessionId, userId }: SessionOwner): Promise<string | undefined> {
+  /** The session's user, the code of its end, or `absent`. */
+  async #look({ sessionId, userId }: SessionOwner): Promise<string> {
     const { store, cache, now } = this.parts
     const { key, ttlMs } = sessionKey(sessionId)
     const [cached, ending] = await Promise.all([
@@ -128,10 +130,10 @@ export class LiveSessions {
     if (cached !== undefined && (ending === undefined || isSessionEnd(cached))) return cached
     const session = await store.findSession(sessionId)
     const leftMs = session ? session.expiresAt.getTime() - now() : 0
-    if (!session || leftMs <= 0) return undefined
+    if (!session || leftMs <= 0) return absent
     if (ending !== undefined) return session.userId
     const isNew = await cache.setIfAbsent(key, session.userId, Math.min(ttlMs, leftMs))
-    // What another server wrote meanwhile may be a tombstone, which wins over what the store said.
+    // Another server may have written a tombstone meanwhile, which wins over the store's answer.
     return (isNew ? undefined : await cache.get(key)) ?? session.userId
   }
 }

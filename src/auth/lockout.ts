@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import type { Cache } from '../cache/cache.js'
 import { knownNetworkKey, limitKey } from '../cache/keys.js'
 import { AppError } from '../errors.js'
+import type { Log } from '../logging.js'
 
 /** A try to prove a password. */
 export interface LoginAttempt {
@@ -11,11 +12,6 @@ export interface LoginAttempt {
   userId: string | undefined
   /** The client's network. */
   network: string
-}
-
-export interface Log {
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
 }
 
 const windowMs = 5 * 60_000
@@ -37,7 +33,7 @@ const maxWaitMs = 30_000
  *
  * @param maxFailures infinite: nothing is limited.
  */
-export function createLockout(cache: Cache, maxFailures: number, log: Log) {
+export function createLockout(cache: Cache, maxFailures: number, log: Pick<Log, 'info' | 'warn'>) {
   // Hashed: a name may be long, or a password that was typed into the wrong field.
   const keyOf = (limit: string, ...parts: string[]) =>
     limitKey(limit, hash('sha256', parts.join(' '), 'base64url'))

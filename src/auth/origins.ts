@@ -21,8 +21,8 @@ export function createOrigins({ known, allowLoopbackNames, trust }: OriginRules)
   }
 
   /**
-   * Whether `origin` is where this request was sent to. Only an IP address or a loopback name can
-   * prove that: any other name may have been pointed here by whoever made the page.
+   * Whether `origin` is the address of this request. Only an IP address or a loopback name proves
+   * that: the author of a hostile page can make any other name resolve to this server.
    */
   function isOwn(origin: string, request: IncomingMessage): boolean {
     const own = `${schemeOf(request)}://${request.headers.host}`

@@ -11,11 +11,12 @@ import type { Cache } from '../cache/cache.js'
 import { sessionKey, sessionsChannel, sessionsEndingKey } from '../cache/keys.js'
 import { AppError, invalid } from '../errors.js'
 import { newId } from '../ids.js'
+import type { Log } from '../logging.js'
 import { oneAtATime } from '../one-at-a-time.js'
 import { loginKey } from '../stores/login-key.js'
 import type { SessionRow, Store, UserRow } from '../stores/store.js'
 import { isSessionEnd, LiveSessions, type SessionOwner } from './live-sessions.js'
-import { createLockout, type Log } from './lockout.js'
+import { createLockout } from './lockout.js'
 import type { Passwords } from './passwords.js'
 import type { Access, Tokens } from './tokens.js'
 
@@ -40,7 +41,7 @@ interface SessionsOptions {
   passwords: Passwords
   /** After so many failed logins in five minutes a network is refused a name. */
   maxLoginFailures: number
-  log: Log
+  log: Pick<Log, 'info' | 'warn'>
   /** The clock, in milliseconds since 1970. */
   now?: () => number
 }
@@ -287,7 +288,7 @@ export async function createSessions(options: SessionsOptions) {
       end(code, userId, network, () => store.deleteSessionsOf(userId)),
 
     /**
-     * Whom an access token speaks for.
+     * Reads an access token and checks that its session is live.
      * @throws AppError UNAUTHORIZED, TOKEN_EXPIRED.
      */
     async authenticate(token: string): Promise<Access> {

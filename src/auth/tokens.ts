@@ -22,7 +22,7 @@ export interface Jwt {
   verify: (token: string) => unknown
 }
 
-/** What the verifier must demand of a JWT. */
+/** Algorithm and claims of access tokens, for signing and for verifying them. */
 export const accessRules = {
   algorithm: 'HS256',
   issuer: 'chat',
@@ -93,7 +93,7 @@ export function createTokens(secret: string, lifeSeconds: number, jwt: Jwt) {
     },
 
     /**
-     * Whom a token speaks for, provided that its session is live.
+     * Reads an access token; the caller checks that its session is live.
      * @throws AppError UNAUTHORIZED, or TOKEN_EXPIRED.
      */
     readAccess(token: string): Access {

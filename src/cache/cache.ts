@@ -1,5 +1,5 @@
 /**
- * What the product may forget: cached values, counters of rate limits, messages between servers. A
+ * Data that may be lost: cached values, counters of rate limits, messages between servers. A
  * fault of the cache never fails a request: every method but `ping` resolves.
  */
 export interface Cache {

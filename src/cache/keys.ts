@@ -165,9 +165,9 @@ export const streamLogKey = (messageId: string, epoch: number) => ({
 
 /** Who is served at Ollama and who waits, among all servers; in one slot, for one script. */
 export const slotKeys = {
-  running: row(() => '{slots}:running', 'LEASE_MS', 'a reply’s end removes its place')(),
-  wanting: row(() => '{slots}:wanting', 1000, 'a place that is given removes the user')(),
-  served: row(() => '{slots}:served', hour, 'the user’s next place')(),
+  running: row(() => '{slots}:running', 'LEASE_MS', 'a reply’s end frees its slot')(),
+  wanting: row(() => '{slots}:wanting', 1000, 'a slot that is given removes the user')(),
+  served: row(() => '{slots}:served', hour, 'the user’s next slot')(),
   waiting: row(() => '{slots}:waiting', 'LEASE_MS', 'each server renews its count')(),
   waitingOf: row(
     (userId: string) => `{slots}:waiting:${userId}`,

@@ -46,6 +46,7 @@ export async function connectRedis(
     client,
     /** Lets pending commands finish, unless Redis is away. */
     async close() {
+      // If QUIT fails or hangs, disconnecting is all that is left.
       await inTime(client.quit(), closeMs).catch(() => {})
       client.disconnect()
     },

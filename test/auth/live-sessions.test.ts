@@ -277,3 +277,20 @@ t.test('watched sessions that the store does not have are lost', async (t) => {
   t.same(await live.findLost(), lost)
   t.same(reviews, [ids.slice(0, 1000), ids.slice(1000)], 'a thousand at once')
 })
+
+t.test('a look whose entry was pushed out says that the session is not there', async (t) => {
+  const { live, during } = setUp()
+  let answer = () => {}
+  const answered = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  during.look = () => answered
+  const asked = live.isLive(session)
+  // As many other looks as entries are kept.
+  const others = Array.from({ length: 100_000 }, (_, i) =>
+    live.isLive({ ...session, sessionId: `other-${i}` }),
+  )
+  answer()
+  t.equal(await asked, false)
+  await Promise.allSettled(others)
+})

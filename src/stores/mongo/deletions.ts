@@ -1,8 +1,10 @@
 import type { ObjectId } from 'mongodb'
+import { Backoff } from '../../retry.js'
 import type { Collections } from './collections.js'
 import { documentOf, objectId } from './documents.js'
 
-const retryMs = { first: 1000, longest: 30_000 }
+/** Between tries to finish a deletion, in milliseconds. */
+const retryPauses = { first: 1000, longest: 30_000 }
 
 /**
  * Deletes users and chats. A document is marked first, which hides it from every query, and removed
@@ -10,7 +12,7 @@ const retryMs = { first: 1000, longest: 30_000 }
  */
 export class Deletions {
   #timer: NodeJS.Timeout | undefined
-  #retryMs = retryMs.first
+  readonly #pauses = new Backoff(retryPauses)
   #closed = false
 
   constructor(private readonly collections: Collections) {}
@@ -72,14 +74,13 @@ export class Deletions {
       try {
         await this.finish()
         this.#timer = undefined
-        this.#retryMs = retryMs.first
+        this.#pauses.reset()
       } catch {
         // Not logged here: every request that needs MongoDB logs that it is away.
         this.#timer = undefined
-        this.#retryMs = Math.min(this.#retryMs * 2, retryMs.longest)
         this.#finishLater()
       }
-    }, this.#retryMs).unref()
+    }, this.#pauses.next()).unref()
   }
 
   async #finishUser(user: ObjectId): Promise<boolean> {
