@@ -15,7 +15,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/queue/fair-order.ts': ['queue/fair-order'],
   'src/queue/forecast.ts': ['queue/forecast'],
   'src/follow/follow.ts': ['follow/follow'],
-  'web/reply-text.ts': ['web/reply-text'],
+  'web/client/reply-text.ts': ['web/client/reply-text'],
   'src/auth/tokens.ts': ['auth/token-pairs'],
   'src/auth/sessions.ts': ['auth/sessions'],
   'src/auth/live-sessions.ts': ['auth/live-sessions'],

@@ -6,14 +6,14 @@ import { ReplyReader } from '../../src/follow/reply-reader.js'
 import { HeldReplies } from '../../src/reply/held-replies.js'
 import { LiveReply } from '../../src/reply/live-reply.js'
 import { openSqliteStore } from '../../src/stores/sqlite.js'
-import { readEvents } from '../../web/events.js'
+import { readEvents } from '../../web/client/events.js'
 import { startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { standInReply } from '../services/ollama-stand-in.js'
 import { seededRandom } from '../services/random.js'
 import { aChat, aTurn } from '../stores/rows.js'
-import { wholeAt } from '../web/model-reply.js'
+import { wholeAt } from '../web/client/model-reply.js'
 
 t.test('many devices, by socket and by stream, from any offset at any moment', async (t) => {
   const random = seededRandom(t)

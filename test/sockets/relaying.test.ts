@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Message } from '../../schemas/messages.js'
-import { readEvents } from '../../web/events.js'
+import { readEvents } from '../../web/client/events.js'
 import { ask, connect, record } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { type Script, standInReply, standInThinking } from '../services/ollama-stand-in.js'

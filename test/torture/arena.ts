@@ -4,7 +4,7 @@ import {
   standInReply,
   startStandIn,
 } from '../services/ollama-stand-in.js'
-import type { Random } from '../web/model-reply.js'
+import type { Random } from '../web/client/model-reply.js'
 import { ArenaChat } from './arena-chat.js'
 import { Caller, type Way, ways } from './caller.js'
 import type { Rules } from './ledger.js'

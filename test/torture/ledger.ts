@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Message, MessageStatus } from '../../schemas/messages.js'
-import type { ReplyText } from '../../web/reply-text.js'
+import type { ReplyText } from '../../web/client/reply-text.js'
 import { type StandInCall, standInReply, standInThinking } from '../services/ollama-stand-in.js'
 import type { Sent } from './caller.js'
 import type { Trial } from './trial.js'

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { byteEvery, type Script, type Step, standInReply } from '../services/ollama-stand-in.js'
 import { directivesOf, tokensOf } from '../services/stand-in-reply.js'
 import { deterministic } from '../services/stand-in-script.js'
-import type { Random } from '../web/model-reply.js'
+import type { Random } from '../web/client/model-reply.js'
 import { between } from './trial.js'
 
 export interface Fault {

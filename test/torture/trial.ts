@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
-import { pause } from '../../web/backoff.js'
-import { type Random, randomFrom } from '../web/model-reply.js'
+import { pause } from '../../web/client/backoff.js'
+import { type Random, randomFrom } from '../web/client/model-reply.js'
 
 /** What a wrong case leaves behind of each kind, in lines; older ones are forgotten. */
 const maxLines = 50_000

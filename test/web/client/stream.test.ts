@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { Server, type Socket as ServerSocket } from 'socket.io'
 import { io } from 'socket.io-client'
 import t from 'tap'
-import type { ReplyText } from '../../web/reply-text.js'
-import { ChatStream, type JoinFault } from '../../web/stream.js'
+import type { ReplyText } from '../../../web/client/reply-text.js'
+import { ChatStream, type JoinFault } from '../../../web/client/stream.js'
 import { chatId, ModelReply, messageId, type Random, randomFrom } from './model-reply.js'
 
 interface Ended {

@@ -1,6 +1,6 @@
 import t from 'tap'
-import type { MessageChunk, MessageStart } from '../../schemas/messages.js'
-import { ReplyText } from '../../web/reply-text.js'
+import type { MessageChunk, MessageStart } from '../../../schemas/messages.js'
+import { ReplyText } from '../../../web/client/reply-text.js'
 import { chatId, ModelReply, messageId, randomFrom } from './model-reply.js'
 
 const chunk = (epoch: number, offset: number, delta: string): MessageChunk => ({

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
-import { type Bytes, readEvents, type StreamEvent } from '../../web/events.js'
+import { type Bytes, readEvents, type StreamEvent } from '../../../web/client/events.js'
 
 async function* pieces(...bytes: Uint8Array[]) {
   yield* bytes

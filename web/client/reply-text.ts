@@ -1,5 +1,5 @@
-import type { ActiveReply } from '../schemas/events.js'
-import type { Message, MessageChunk, MessageStart, MessageStatus } from '../schemas/messages.js'
+import type { ActiveReply } from '../../schemas/events.js'
+import type { Message, MessageChunk, MessageStart, MessageStatus } from '../../schemas/messages.js'
 
 /** What `ReplyText.chunk` did with a frame; after `gap`, rejoin from `rejoinPoint()`. */
 export type ChunkOutcome = 'appended' | 'dropped' | 'gap'

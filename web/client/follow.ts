@@ -1,4 +1,4 @@
-import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
+import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
 import { backoffMs, pause } from './backoff.js'
 import { type Bytes, readEvents } from './events.js'
 import type { ReplyText } from './reply-text.js'

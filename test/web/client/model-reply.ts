@@ -1,5 +1,5 @@
-import type { ActiveReply } from '../../schemas/events.js'
-import type { Message, MessageChunk } from '../../schemas/messages.js'
+import type { ActiveReply } from '../../../schemas/events.js'
+import type { Message, MessageChunk } from '../../../schemas/messages.js'
 
 export const chatId = 'c'.repeat(24)
 export const messageId = 'a'.repeat(24)

@@ -1,9 +1,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
-import type { MessageChunk } from '../../schemas/messages.js'
-import { followReply, StreamRefused } from '../../web/follow.js'
-import { ReplyText } from '../../web/reply-text.js'
+import type { MessageChunk } from '../../../schemas/messages.js'
+import { followReply, StreamRefused } from '../../../web/client/follow.js'
+import { ReplyText } from '../../../web/client/reply-text.js'
 import { chatId, ModelReply, messageId, randomFrom } from './model-reply.js'
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void

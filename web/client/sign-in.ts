@@ -1,4 +1,4 @@
-import type { SessionEnd } from '../schemas/auth.js'
+import type { SessionEnd } from '../../schemas/auth.js'
 import { backoffMs, pause } from './backoff.js'
 
 /** The part of socket.io-client's socket that is used. */

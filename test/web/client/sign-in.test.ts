@@ -1,13 +1,13 @@
 import { io } from 'socket.io-client'
 import t from 'tap'
-import type { TokenPair } from '../../schemas/auth.js'
-import { keepSignedIn, type SignedSocket } from '../../web/sign-in.js'
-import { type ChatSocket, ChatStream, type JoinFault } from '../../web/stream.js'
-import { api } from '../services/app.js'
-import { ask, hear } from '../services/client.js'
-import { startConversation } from '../services/conversation.js'
-import { eventually } from '../services/eventually.js'
-import { standInReply } from '../services/ollama-stand-in.js'
+import type { TokenPair } from '../../../schemas/auth.js'
+import { keepSignedIn, type SignedSocket } from '../../../web/client/sign-in.js'
+import { type ChatSocket, ChatStream, type JoinFault } from '../../../web/client/stream.js'
+import { api } from '../../services/app.js'
+import { ask, hear } from '../../services/client.js'
+import { startConversation } from '../../services/conversation.js'
+import { eventually } from '../../services/eventually.js'
+import { standInReply } from '../../services/ollama-stand-in.js'
 
 /** The reference client over a real server whose tokens live for two seconds. */
 async function signIn(t: { teardown(end: () => void): unknown }) {

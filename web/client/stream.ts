@@ -1,6 +1,6 @@
-import type { SessionEnd } from '../schemas/auth.js'
-import type { ActiveReply } from '../schemas/events.js'
-import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js'
+import type { SessionEnd } from '../../schemas/auth.js'
+import type { ActiveReply } from '../../schemas/events.js'
+import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
 import { backoffMs, pause } from './backoff.js'
 import { ReplyText } from './reply-text.js'
 
