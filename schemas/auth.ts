@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { Closed, Id, Model, Timestamp } from './common.js'
+import { Closed, Id, Model, StringEnum, Timestamp } from './common.js'
 
 const Username = Type.String({
   minLength: 2,
@@ -65,8 +65,14 @@ export const AccountDeletionInput = Model(
 )
 export type AccountDeletionInput = Static<typeof AccountDeletionInput>
 
-/** Why a session ended, as its sockets, streams and waiting requests are told. */
-export type SessionEnd = 'LOGGED_OUT' | 'TOKEN_REUSED' | 'ACCOUNT_DELETED'
+export const SessionEnd = Model(
+  'SessionEnd',
+  StringEnum(
+    ['LOGGED_OUT', 'TOKEN_REUSED', 'ACCOUNT_DELETED'] as const,
+    'Why a session ended, as its sockets, streams and waiting requests are told.',
+  ),
+)
+export type SessionEnd = Static<typeof SessionEnd>
 
 export const User = Model(
   'User',

@@ -1,13 +1,13 @@
-import { type Static, Type } from '@sinclair/typebox'
-import type { SessionEnd } from './auth.js'
+import { type Static, type TProperties, Type } from '@sinclair/typebox'
+import { SessionEnd } from './auth.js'
 import { Chat } from './chats.js'
-import { Closed, Id, Model } from './common.js'
+import { Closed, Id, Model, Timestamp } from './common.js'
 import {
   Content,
   GenerationOptions,
-  type Message,
-  type MessageChunk,
-  type MessageStart,
+  Message,
+  MessageChunk,
+  MessageStart,
   MessageStatus,
   ModelName,
 } from './messages.js'
@@ -63,18 +63,62 @@ export const ActiveReply = Model(
 export type ActiveReply = Static<typeof ActiveReply>
 
 const ChatEvent = Model('ChatEvent', Type.Object({ chat: Chat }))
-type ChatEvent = Static<typeof ChatEvent>
+const ChatDeleted = Model('ChatDeleted', Type.Object({ chatId: Id }))
+const TokenExpiring = Model('TokenExpiring', Type.Object({ expiresAt: Timestamp }))
+const SessionEnded = Model('SessionEnded', Type.Object({ code: SessionEnd }))
+
+/** Why an event was refused. */
+const EventFault = Model(
+  'EventFault',
+  Type.Object({
+    code: Type.String({ description: 'A stable name, such as `CHAT_NOT_FOUND`.' }),
+    message: Type.String({ description: 'What went wrong and what to do, for a person.' }),
+    retryable: Type.Boolean({ description: 'Whether the same event may succeed later.' }),
+  }),
+)
+const refusal = { ok: Type.Literal(false), error: EventFault }
+/** The acknowledgement of an event that was refused. */
+export const Refusal = Model('Refusal', Type.Object(refusal))
+const EventError = Model('EventError', Type.Object({ event: Type.String(), ...refusal }))
+
+/** The acknowledgement of an event that was served. */
+const served = <P extends TProperties>(properties: P) =>
+  Type.Object({ ok: Type.Literal(true), ...properties })
 
 /** Each event that the server sends, with its payload. */
-export interface ServerEvents {
-  message: Message
-  'message-start': MessageStart
-  'message-chunk': MessageChunk
-  'chat-created': ChatEvent
-  'chat-updated': ChatEvent
-  'chat-deleted': { chatId: string }
+export const serverEvents = {
+  message: Message,
+  'message-start': MessageStart,
+  'message-chunk': MessageChunk,
+  'chat-created': ChatEvent,
+  'chat-updated': ChatEvent,
+  'chat-deleted': ChatDeleted,
   /** Sent to one socket, whose token is about to expire. */
-  'token-expiring': { expiresAt: string }
+  'token-expiring': TokenExpiring,
   /** Sent to one socket, before the server disconnects it for good. */
-  'session-ended': { code: SessionEnd }
+  'session-ended': SessionEnded,
+  /** Sent to one socket, whose event was refused and had no acknowledgement. */
+  'event-error': EventError,
+}
+export type ServerEvents = { [E in keyof typeof serverEvents]: Static<(typeof serverEvents)[E]> }
+
+/** Each event that a client sends, with its payload and the acknowledgement when it is served. */
+export const clientEvents = {
+  'join-chat': {
+    payload: JoinChat,
+    answer: Model('ChatJoined', served({ active: Type.Array(ActiveReply) })),
+  },
+  'leave-chat': { payload: LeaveChat, answer: Model('ChatLeft', served({})) },
+  'chat-message': {
+    payload: ChatMessage,
+    answer: Model('MessageSent', served({ message: Message, reply: Message })),
+  },
+  'stop-message': {
+    payload: StopMessage,
+    answer: Model('MessageStopped', served({ message: Message })),
+  },
+  authenticate: {
+    payload: Authenticate,
+    answer: Model('Authenticated', served({ expiresAt: Timestamp })),
+  },
 }
