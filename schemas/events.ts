@@ -77,7 +77,7 @@ const EventFault = Model(
   }),
 )
 const refusal = { ok: Type.Literal(false), error: EventFault }
-/** The acknowledgement of an event that was refused. */
+/** The acknowledgement of an event that was refused. @public */
 export const Refusal = Model('Refusal', Type.Object(refusal))
 const EventError = Model('EventError', Type.Object({ event: Type.String(), ...refusal }))
 
@@ -85,7 +85,7 @@ const EventError = Model('EventError', Type.Object({ event: Type.String(), ...re
 const served = <P extends TProperties>(properties: P) =>
   Type.Object({ ok: Type.Literal(true), ...properties })
 
-/** Each event that the server sends, with its payload. */
+/** Each event that the server sends, with its payload. @public */
 export const serverEvents = {
   message: Message,
   'message-start': MessageStart,
@@ -102,7 +102,7 @@ export const serverEvents = {
 }
 export type ServerEvents = { [E in keyof typeof serverEvents]: Static<(typeof serverEvents)[E]> }
 
-/** Each event that a client sends, with its payload and the acknowledgement when it is served. */
+/** Each event that a client sends, with its payload and the acknowledgement when it is served. @public */
 export const clientEvents = {
   'join-chat': {
     payload: JoinChat,
