@@ -39,4 +39,7 @@ t.test('links between the documents lead to files', async (t) => {
   }
 })
 
-const docs = () => readdirSync(join(root, 'docs')).map((name) => join('docs', name))
+const docs = () =>
+  readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name))

@@ -57,6 +57,7 @@ export class ChatStream {
     'message-start': (payload) => this.#onStart(payload as MessageStart),
     'message-chunk': (payload) => this.#onChunk(payload as MessageChunk),
     message: (payload) => this.#onMessage(payload as Message),
+    'chat-deleted': (payload) => this.#onDeleted((payload as { chatId: string }).chatId),
     'session-ended': (payload) => {
       this.#sessionEnd = (payload as { code: SessionEnd }).code
     },
@@ -111,6 +112,12 @@ export class ChatStream {
     const { reply } = this.#of(message.id)
     reply.message(message)
     this.#hooks.onChange(reply)
+  }
+
+  #onDeleted(chatId: string): void {
+    if (chatId !== this.chatId) return
+    this.close()
+    this.#hooks.onError?.({ code: 'CHAT_NOT_FOUND', message: 'No such chat.', retryable: false })
   }
 
   #of(messageId: string): ReplyJoin {
