@@ -42,7 +42,9 @@ export default fp(
   async (fastify) => {
     const outside = fastify.config.OLLAMA_API_URL
     const server =
-      outside === undefined ? await startElizaServer() : { url: outside, close: async () => {} }
+      outside === undefined
+        ? await startElizaServer(fastify.config.ELIZA_PACE_MS)
+        : { url: outside, close: async () => {} }
     const ollama = createOllama(fastify, server.url)
     fastify.decorate('ollama', ollama)
     fastify.addHook('onClose', async () => {

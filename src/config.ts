@@ -153,6 +153,7 @@ export const settings = {
   DOCS: setting('true', boolean),
   DEFAULT_MODEL: optional(text(/^\P{Cc}{1,1000}$/u, 'the name of a model')),
   OLLAMA_API_KEY: optional(text(/^[\x21-\x7e]+$/, 'a key without blanks')),
+  ELIZA_PACE_MS: setting('40', integer(0, 1000)),
   OLLAMA_CONNECT_TIMEOUT_MS: setting('2000', integer(1, 600_000)),
   OLLAMA_FIRST_TOKEN_TIMEOUT_MS: setting('60000', integer(1, 3_600_000)),
   OLLAMA_IDLE_TIMEOUT_MS: setting('20000', integer(1, 3_600_000)),

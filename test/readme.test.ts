@@ -16,6 +16,10 @@ function block(language: string): string {
   return found
 }
 
+/** Whether a line was printed as the README has it; a line that ends in … is cut there. */
+const isAsWritten = (written: string, line = '') =>
+  written.endsWith('…') ? line.startsWith(written.slice(0, -1)) : line === written
+
 t.test('the README’s first conversation is true, also pasted again', async (t) => {
   const { url } = await startApp(t, embedded)
   const script = block('bash').replaceAll('http://localhost:3000', url)
@@ -24,9 +28,12 @@ t.test('the README’s first conversation is true, also pasted again', async (t)
   const expected = block('text').trimEnd().split('\n')
   // What is between is the stream, whose frames and ids differ from run to run.
   const lines = stdout.trimEnd().split('\n')
-  t.equal(lines[0], expected[0], 'the first answer')
+  t.ok(isAsWritten(expected[0] ?? '', lines[0]), 'the first answer')
   t.match(stdout, /^event: message-chunk$/m)
-  t.same(lines.slice(-5), expected.slice(-5), 'the same reply, and all of it kept')
+  for (const [index, written] of expected.slice(-5).entries()) {
+    const line = lines.slice(-5)[index]
+    t.ok(isAsWritten(written, line), `the same reply, and all of it kept: ${line}`)
+  }
 })
 
 t.test('the README’s conversation over a socket is true', async (t) => {
@@ -41,5 +48,5 @@ t.test('the README’s conversation over a socket is true', async (t) => {
     env: { PATH: process.env.PATH, URL: url },
     timeout: 30_000,
   })
-  t.match(stdout, /^In what way \?$/)
+  t.match(stdout, /^In what way \? .*\.$/)
 })

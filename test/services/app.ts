@@ -61,6 +61,7 @@ export async function startApp(
     PORT: '0',
     HOST: '127.0.0.1',
     LOG_LEVEL: 'silent',
+    ELIZA_PACE_MS: '0',
     // The machine may be busy with other tests.
     START_TIMEOUT_MS: '120000',
     ...wideLimits,

@@ -11,6 +11,7 @@ const ownSettings = {
   NODE_ENV: 'test',
   HOST: '127.0.0.1',
   PORT: '0',
+  ELIZA_PACE_MS: '0',
   START_TIMEOUT_MS: `${startMs}`,
 }
 

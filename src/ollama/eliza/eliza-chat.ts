@@ -4,7 +4,6 @@ import { isRecord } from '../model-errors.js'
 import { type ElizaMessage, eliza, elizaAnswer } from './eliza.js'
 import { HttpFault, modelNotFound, readJson } from './eliza-request.js'
 
-const wordMs = 15
 const roles = ['system', 'user', 'assistant', 'tool']
 
 interface ChatInput {
@@ -16,7 +15,11 @@ interface ChatInput {
 }
 
 /** POST /api/chat. @throws HttpFault as Ollama answers it. */
-export async function answerChat(request: IncomingMessage, response: ServerResponse) {
+export async function answerChat(
+  request: IncomingMessage,
+  response: ServerResponse,
+  wordMs: number,
+) {
   const startedAt = process.hrtime.bigint()
   const input = parseChat(await readJson(request))
   const { model, messages, stream, numPredict } = input
@@ -33,7 +36,7 @@ export async function answerChat(request: IncomingMessage, response: ServerRespo
   const words = wordsOf(remainder(await elizaAnswer(messages), messages))
   const said = words.slice(0, numPredict)
   const readAt = process.hrtime.bigint()
-  if (stream) await streamWords(response, said, (word) => line(word, { done: false }))
+  if (stream) await streamWords(response, said, wordMs, (word) => line(word, { done: false }))
   if (response.destroyed) return
   const endedAt = process.hrtime.bigint()
   const result = {
@@ -55,13 +58,14 @@ export async function answerChat(request: IncomingMessage, response: ServerRespo
 async function streamWords(
   response: ServerResponse,
   words: readonly string[],
+  wordMs: number,
   lineOf: (word: string) => object,
 ) {
   const gone = new AbortController()
   response.once('close', () => gone.abort())
   response.writeHead(200, { 'content-type': 'application/x-ndjson' })
   for (const [index, word] of words.entries()) {
-    if (index > 0) {
+    if (index > 0 && wordMs > 0) {
       await delay(wordMs, undefined, { signal: gone.signal }).catch(() => {
         // Aborted: the client has gone, which is seen below.
       })

@@ -15,7 +15,11 @@ const listed = {
   details: eliza.details,
 }
 
-type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void> | void
+type Handler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  wordMs: number,
+) => Promise<void> | void
 
 const routes: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   '/': { GET: (_request, response) => sendText(response, 200, 'Ollama is running') },
@@ -45,10 +49,13 @@ const routes: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
 /**
  * Starts the embedded server of Ollama's API, whose one model is ELIZA, on a free port of
  * 127.0.0.1. `close` ends its connections, whatever they were doing.
+ * @param wordMs the time from one word of a streamed answer to the next; 0 for all at once.
  */
-export async function startElizaServer(): Promise<{ url: string; close(): Promise<void> }> {
+export async function startElizaServer(
+  wordMs: number,
+): Promise<{ url: string; close(): Promise<void> }> {
   const server = createServer((request, response) => {
-    serve(request, response).catch((error: unknown) => {
+    serve(request, response, wordMs).catch((error: unknown) => {
       sendFault(response, error)
     })
   })
@@ -67,14 +74,14 @@ export async function startElizaServer(): Promise<{ url: string; close(): Promis
   }
 }
 
-async function serve(request: IncomingMessage, response: ServerResponse) {
+async function serve(request: IncomingMessage, response: ServerResponse, wordMs: number) {
   const path = request.url?.split('?')[0] ?? '/'
   const method = request.method === 'HEAD' ? 'GET' : (request.method ?? 'GET')
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined
   if (!route) return sendText(response, 404, '404 page not found')
   const handler = Object.hasOwn(route, method) ? route[method] : undefined
   if (!handler) return sendText(response, 405, '405 method not allowed')
-  await handler(request, response)
+  await handler(request, response, wordMs)
 }
 
 async function show(request: IncomingMessage, response: ServerResponse) {

@@ -43,6 +43,10 @@ export const eliza = {
 const greeting = 'How do you do. Please tell me your problem.'
 const farewell = 'Goodbye. It was nice talking to you.'
 
+/** How many answers to the last message make one, and how many of those that answer anything. */
+const answersToMessage = 4
+const answersToAnything = 5
+
 const longestMemory = 20
 const longestMessage = 1_000
 /**
@@ -53,18 +57,30 @@ const longestSentence = 100
 
 /**
  * ELIZA's answer, which depends on nothing but the conversation: the last 20 of the user's messages
- * are told to a new one.
+ * are told to a new one. Of the last one it says all that it can, so that a stream is long enough
+ * to be stopped or rejoined.
  */
 export async function elizaAnswer(messages: readonly ElizaMessage[]): Promise<string> {
   const bot = new ElizaBot(true)
   bot.getFinal = () => farewell
-  let answer = greeting
-  const said = messages.filter(({ role }) => role === 'user').slice(-longestMemory)
-  for (const [index, { content }] of said.entries()) {
-    if (index > 0) await nextTurn()
-    answer = bot.transform(digestible(content))
+  const said = messages
+    .filter(({ role }) => role === 'user')
+    .slice(-longestMemory)
+    .map(({ content }) => digestible(content))
+  const last = said.pop()
+  if (last === undefined) return greeting
+  for (const text of said) {
+    bot.transform(text)
+    for (let n = 0; n < answersToAnything; n++) bot.transform('')
+    await nextTurn()
   }
-  return answer.replace(/\s+/g, ' ').trim()
+  const answers = new Set<string>()
+  for (let n = 0; n < answersToMessage + answersToAnything; n++) {
+    answers.add(bot.transform(n < answersToMessage ? last : ''))
+    if (bot.quit) break
+    await nextTurn()
+  }
+  return [...answers].join(' ').replace(/\s+/g, ' ').trim()
 }
 
 function digestible(content: string): string {

@@ -5,6 +5,8 @@ declare module 'elizabot' {
     constructor(noRandom?: boolean)
     /** Its time grows with the fourth power of a sentence's length. */
     transform(text: string): string
+    /** Whether the last text was `bye` or its like. */
+    quit: boolean
     /** What it says to `bye` and its like; by itself one at random. */
     getFinal(): string
   }
