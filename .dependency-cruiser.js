@@ -40,9 +40,12 @@ const forbidden = [
     to: { path: '^(?:plugins|routes|src/(?:app|server)\\.ts)' },
   },
   {
-    name: 'web-imports-schemas-alone',
-    from: { path: '^web/' },
-    to: { pathNot: '^(?:web|schemas)/|^node_modules/eventsource-parser/' },
+    name: 'the-client-is-a-package-of-its-own',
+    from: { path: '^web/client/' },
+    to: {
+      pathNot:
+        '^(?:web/client|node_modules/(?:eventsource-parser|openapi-fetch|socket.io-client))/',
+    },
   },
   {
     name: 'routes-reach-all-else-through-fastify',

@@ -1,4 +1,4 @@
-import { StreamRefused } from '../../web/client/follow.js'
+import { ChatError } from '../../web/client/chat-error.js'
 import { ReplyText } from '../../web/client/reply-text.js'
 import { ChatStream } from '../../web/client/stream.js'
 import type { StandInCall } from '../services/ollama-stand-in.js'
@@ -118,7 +118,8 @@ export class Conversation {
         this.trial.count('read over SSE')
         return this.#ledger.tell(record)
       } catch (error) {
-        const refused = error instanceof StreamRefused || giveUps === maxGiveUps
+        const isRefused = error instanceof ChatError && !error.retryable
+        const refused = isRefused || giveUps === maxGiveUps
         if (refused || this.trial.signal.aborted) throw error
         this.trial.count('gave up')
       }

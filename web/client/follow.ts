@@ -1,7 +1,8 @@
-import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
 import { backoffMs, pause } from './backoff.js'
+import { asFault, ChatError, faultError, networkError, responseError } from './chat-error.js'
 import { type Bytes, readEvents } from './events.js'
 import type { ReplyText } from './reply-text.js'
+import type { Message, MessageChunk, MessageStart } from './types.js'
 
 /** The part of `fetch` that is used. */
 export type FetchLike = (
@@ -11,33 +12,13 @@ export type FetchLike = (
   status: number
   headers: { get(name: string): string | null }
   body: Bytes | null
+  /** For the error that a refusal bears. */
+  json?(): Promise<unknown>
 }>
-
-/** The server refuses this stream: the token is bad, the session ended, or there is no such reply. */
-export class StreamRefused extends Error {
-  override readonly name = 'StreamRefused'
-  readonly status: number
-  /** Why the server ended a stream after it began. */
-  readonly code: string | undefined
-
-  constructor(status: number, code?: string) {
-    super(`The stream was refused with ${code ?? status}.`)
-    this.status = status
-    this.code = code
-  }
-}
 
 const maxFailures = 8
 /** Longer than the pause between the server's heartbeats. */
 const silenceMs = 60_000
-const longestRetryAfterMs = 60_000
-
-/** Converts `Retry-After`, seconds or a date, to milliseconds, with an upper bound. */
-function retryAfterMs(value: string | null): number {
-  if (value === null) return 0
-  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now()
-  return Math.min(Math.max(ms || 0, 0), longestRetryAfterMs)
-}
 
 /** Calls `silent` after `silenceMs` without `heard()`. */
 function watch(silent: () => void) {
@@ -56,8 +37,8 @@ function watch(silent: () => void) {
  * @param url the reply's `…/messages/:messageId/stream`.
  * @param token the access token, or a function that returns a valid one, called at each try.
  * @param onChange called after each event that changed the reply.
- * @throws StreamRefused when a retry cannot help; the signal's reason; the last failure after nine
- *   tries in a row without new text.
+ * @throws ChatError: the refusal when a retry cannot help, or the last failure after nine tries in a row
+ *   without new text; the signal's reason.
  */
 export async function followReply(
   fetchLike: FetchLike,
@@ -73,7 +54,7 @@ export async function followReply(
   for (;;) {
     signal.throwIfAborted()
     let waitMs = 0
-    let failure: unknown
+    let failure: ChatError
     const attempt = new AbortController()
     // Not AbortSignal.any: in Node 20 it can throw when a source signal was collected.
     const abort = () => attempt.abort(signal.reason)
@@ -85,15 +66,15 @@ export async function followReply(
         headers: resumeHeaders(bearer, reply),
         signal: attempt.signal,
       })
-      const { status, body } = response
+      const { status, headers, body } = response
       if (status !== 200 || !body) {
+        failure = responseError(status, headers, await response.json?.().catch(() => undefined))
         // The token may have expired in transit, so try once with another one.
         const mayRenew = status === 401 && typeof token !== 'string' && bearer !== refused
         const isFinal = status < 500 && status !== 408 && status !== 429
-        if (isFinal && !mayRenew) throw new StreamRefused(status)
+        if (isFinal && !mayRenew) throw failure
         refused = bearer
-        waitMs = retryAfterMs(response.headers.get('retry-after'))
-        failure = new Error(`The stream answered ${status}.`)
+        waitMs = failure.retryAfterMs
       } else {
         for await (const { event, data } of readEvents(body, watched.heard)) {
           if (event === 'error') throwUnlessRetryable(data)
@@ -104,11 +85,12 @@ export async function followReply(
           if (reply.record) return reply.record
           if (!right) break
         }
-        failure = new Error('The stream ended before the reply did.')
+        const cut = 'The stream ended before the reply did.'
+        failure = new ChatError('NETWORK', cut, { retryable: true })
       }
     } catch (error) {
-      if (error instanceof StreamRefused) throw error
-      failure = error
+      if (error instanceof ChatError && !error.retryable) throw error
+      failure = networkError(error, url)
     } finally {
       watched.end()
       signal.removeEventListener('abort', abort)
@@ -131,8 +113,8 @@ function resumeHeaders(token: string, reply: ReplyText): Record<string, string> 
 
 /** Handles the event `error`, which ends a stream, for example because the session ended. */
 function throwUnlessRetryable(data: string): void {
-  const { code, retryable } = JSON.parse(data) as { code: string; retryable: boolean }
-  if (!retryable) throw new StreamRefused(401, code)
+  const fault = asFault(JSON.parse(data))
+  if (fault && !fault.retryable) throw faultError(fault, { status: 401 })
 }
 
 /** @returns false when the stream must be requested again. */

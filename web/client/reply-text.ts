@@ -1,5 +1,4 @@
-import type { ActiveReply } from '../../schemas/events.js'
-import type { Message, MessageChunk, MessageStart, MessageStatus } from '../../schemas/messages.js'
+import type { ActiveReply, Message, MessageChunk, MessageStart, MessageStatus } from './types.js'
 
 /** What `ReplyText.chunk` did with a frame; after `gap`, rejoin from `rejoinPoint()`. */
 export type ChunkOutcome = 'appended' | 'dropped' | 'gap'
@@ -36,6 +35,8 @@ export class ReplyText {
   status: MessageStatus = 'queued'
   /** The position in the queue while it waits; 1 is next. */
   position: number | undefined
+  /** When it will begin, as the server estimates; ISO 8601. */
+  estimatedStart: string | undefined
   /** The final record, once received. */
   record: Message | undefined
   readonly #content: Track = { epoch: 0, text: '' }
@@ -85,6 +86,7 @@ export class ReplyText {
     if (this.ended || start.epoch < this.epoch) return
     this.status = start.status
     this.position = start.position
+    this.estimatedStart = start.estimatedStart
   }
 
   chunk(frame: MessageChunk): ChunkOutcome {
@@ -92,7 +94,7 @@ export class ReplyText {
     const outcome = place(frame.thinking ? this.#thinking : this.#content, frame)
     if (outcome === 'appended') {
       this.status = 'streaming'
-      this.position = undefined
+      this.position = this.estimatedStart = undefined
       // Before the first frame there is no text that a lost frame could have replaced.
       if (this.#sureEpoch === 0) this.#sureEpoch = frame.epoch
     }
@@ -114,6 +116,7 @@ export class ReplyText {
     this.#content.epoch = this.#thinking.epoch = this.#sureEpoch = answer.epoch
     this.status = answer.status
     this.position = answer.position
+    if (answer.position === undefined) this.estimatedStart = undefined
     return true
   }
 
@@ -136,7 +139,7 @@ export class ReplyText {
   message(message: Message): void {
     this.record = message
     this.status = message.status
-    this.position = undefined
+    this.position = this.estimatedStart = undefined
     this.#content.text = message.content
     this.#thinking.text = message.thinking ?? ''
   }

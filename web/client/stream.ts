@@ -1,8 +1,6 @@
-import type { SessionEnd } from '../../schemas/auth.js'
-import type { ActiveReply } from '../../schemas/events.js'
-import type { Message, MessageChunk, MessageStart } from '../../schemas/messages.js'
 import { backoffMs, pause } from './backoff.js'
 import { ReplyText } from './reply-text.js'
+import type { ActiveReply, Message, MessageChunk, MessageStart, SessionEnd } from './types.js'
 
 /** The part of socket.io-client's socket that is used. */
 export interface ChatSocket {
@@ -26,6 +24,8 @@ export interface ChatStreamHooks {
   onChange: (reply: ReplyText) => void
   /** No more will come: there is no such chat, or the server closed the socket. */
   onError?: (error: JoinFault) => void
+  /** A join was answered: from here on nothing that is sent to the room is missed. */
+  onJoined?: () => void
 }
 
 /** A join for one reply or, before any is known, for the room. */
@@ -163,7 +163,11 @@ export class ChatStream {
           this.#hooks.onError?.(answer.error)
           return
         }
-        if (answer?.ok && this.#take(join, answer.active)) return
+        if (answer?.ok) {
+          const isRight = this.#take(join, answer.active)
+          this.#hooks.onJoined?.()
+          if (isRight) return
+        }
       }
     } finally {
       join.held = undefined

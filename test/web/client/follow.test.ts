@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import type { MessageChunk } from '../../../schemas/messages.js'
-import { followReply, StreamRefused } from '../../../web/client/follow.js'
+import { followReply } from '../../../web/client/follow.js'
 import { ReplyText } from '../../../web/client/reply-text.js'
 import { chatId, ModelReply, messageId, randomFrom } from './model-reply.js'
 
@@ -140,7 +140,7 @@ t.test('does not retry what a retry would not change', async (t) => {
     const { requests, follow } = await serve(t, (_request, response) =>
       response.writeHead(status).end('{}'),
     )
-    await t.rejects(follow(), new StreamRefused(status))
+    await t.rejects(follow(), { name: 'ChatError', status, retryable: false })
     t.equal(requests.length, 1)
   }
 })
@@ -173,7 +173,7 @@ t.test('a stream that the server ends with an error says why', async (t) => {
     const error = { code: 'LOGGED_OUT', message: '', retryable: false }
     response.end(`event: error\ndata: ${JSON.stringify(error)}\n\n`)
   })
-  await t.rejects(follow(), { name: 'StreamRefused', status: 401, code: 'LOGGED_OUT' })
+  await t.rejects(follow(), { name: 'ChatError', status: 401, code: 'LOGGED_OUT' })
   t.equal(requests.length, 1)
 })
 
@@ -192,7 +192,7 @@ t.test('a token that has expired is replaced by a fresh one, once', async (t) =>
   t.same(given, ['Bearer first', 'Bearer second'])
   await t.rejects(
     follow(undefined, async () => 'stale'),
-    { name: 'StreamRefused', status: 401 },
+    { name: 'ChatError', status: 401 },
   )
   t.equal(given.length, 4, 'the same token is tried no third time')
 })
