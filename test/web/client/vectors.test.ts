@@ -4,7 +4,8 @@ import type { AddressInfo } from 'node:net'
 import { Server } from 'socket.io'
 import { io } from 'socket.io-client'
 import t from 'tap'
-import { followReply, StreamRefused } from '../../../web/client/follow.js'
+import { ChatError } from '../../../web/client/chat-error.js'
+import { followReply } from '../../../web/client/follow.js'
 import { ReplyText } from '../../../web/client/reply-text.js'
 import { ChatStream } from '../../../web/client/stream.js'
 import { eventually, patienceMs } from '../../services/eventually.js'
@@ -120,7 +121,8 @@ async function playStream(t: Tap, { messageId, steps }: Vector): Promise<void> {
   }
   let refusal: string | undefined
   followReply(fetch, url, 'token', reply, left.signal, count).catch((error: unknown) => {
-    if (error instanceof StreamRefused) refusal = error.code ?? `${error.status}`
+    if (!(error instanceof ChatError) || error.retryable) return
+    refusal = error.code === 'BAD_RESPONSE' ? `${error.status}` : error.code
   })
   /** Resolves when the client has handled all that was sent to it. */
   const settled = () => eventually('the client has handled what was sent', () => handled === sent)
