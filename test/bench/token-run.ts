@@ -25,6 +25,9 @@ export type TokenResult = Awaited<ReturnType<typeof runTokens>>
 /** The share of the emitted text that has to come within the window for the rate to be held. */
 const heldShare = 0.97
 const patienceMs = 30_000
+/** How much, and for how long, a side relays before it is measured. */
+const warmTokensPerSecond = 2000
+const warmUpMs = 6000
 /** Between the beginnings of two streams: a start is not what a steady run measures. */
 const msBetweenStarts = 4
 
@@ -46,14 +49,21 @@ export async function openConversations(
   await bench.load.open(side, { protocol, slots, listeners })
 }
 
-/** Opens the conversations of several sides, and runs each in turn for a round. */
+/**
+ * Opens the conversations of several sides, and runs each in turn for a round. Each relays some
+ * thousands of tokens before: a few streams would be measured while V8 still compiles.
+ */
 export async function compareTokens<S extends TokenSide>(
   bench: Bench,
   what: string,
   sides: readonly S[],
   run: TokenRun,
 ): Promise<Record<S, TokenResult[]>> {
-  for (const side of sides) await openConversations(bench, side, run.streams, run.listeners)
+  for (const side of sides) {
+    await openConversations(bench, side, run.streams, run.listeners)
+    const rate = Math.max(run.rate, warmTokensPerSecond / run.streams)
+    await runTokens(bench, side, { ...run, rate, windowMs: warmUpMs })
+  }
   return interleave(bench, what, sides, (side) => runTokens(bench, side, run))
 }
 

@@ -91,12 +91,10 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
   const store = connection.writer(
     `UPDATE messages SET (${messages.columns(changing)}) = (${messages.marks(changing)}) WHERE id = ?`,
   )
-  const isHeld = connection.reader<number>(
-    `SELECT 1 FROM messages WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
-  )
   const addPiece = connection.writer(
     `INSERT INTO pieces (message_id, content_from, thinking_from, content, thinking, tokens)
-     VALUES (?, ?, ?, ?, ?, ?)`,
+     SELECT id, ?, ?, ?, ?, ? FROM messages
+     WHERE id = ? AND owner = ? AND epoch = ? AND status = 'streaming'`,
   )
   const removePieces = connection.writer('DELETE FROM pieces WHERE message_id = ?')
   const ofOwner = `id IN (SELECT value FROM json_each(?)) AND owner = ? AND lease_until IS NOT NULL`
@@ -200,10 +198,8 @@ export function createMessages(connection: Connection, commits: GroupCommit): Me
       const store = () =>
         checkpoints
           .filter(({ id, owner, epoch, from, content, thinking, tokens }) => {
-            if (!isHeld(id, owner, epoch)) return true
-            if (!content && !thinking) return false
-            addPiece(id, from.content, from.thinking, content, thinking, tokens)
-            return false
+            const piece = [from.content, from.thinking, content, thinking, tokens] as const
+            return addPiece(...piece, id, owner, epoch) === 0
           })
           .map(({ id }) => id)
       // Every running reply's tokens would wait for the disk.
