@@ -81,6 +81,25 @@ const refusal = { ok: Type.Literal(false), error: EventFault }
 export const Refusal = Model('Refusal', Type.Object(refusal))
 const EventError = Model('EventError', Type.Object({ event: Type.String(), ...refusal }))
 
+/** What a client gives when it opens a socket; a token may come in the `Authorization` header instead. */
+export const Handshake = Model(
+  'Handshake',
+  Type.Object({
+    token: Type.Optional(
+      Type.String({ description: 'An access token, with or without `Bearer ` before it.' }),
+    ),
+  }),
+)
+export const SocketOpened = Model(
+  'SocketOpened',
+  Type.Object({ sid: Type.String({ description: 'The socket’s id; of no use to a client.' }) }),
+)
+/** The packet that refuses a socket, which clients report as `connect_error`. */
+export const ConnectionRefusal = Model(
+  'ConnectionRefusal',
+  Type.Object({ message: Type.String({ description: 'As in `data`.' }), data: EventFault }),
+)
+
 /** The acknowledgement of an event that was served. */
 const served = <P extends TProperties>(properties: P) =>
   Type.Object({ ok: Type.Literal(true), ...properties })
