@@ -6,7 +6,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     userLimits: UserLimits
     /** A hook, after `authenticate`, that counts a user's requests. @throws AppError RATE_LIMITED. */
-    limitRequests(request: FastifyRequest): Promise<void>
+    limitRequests(request: FastifyRequest, reply: FastifyReply): Promise<void>
     /**
      * A hook, after `authenticate`, that counts an answer of server-sent events until it is closed.
      * @throws AppError RATE_LIMITED.
@@ -26,8 +26,9 @@ export default fp(
     })
     fastify.decorate('userLimits', limits)
 
-    fastify.decorate('limitRequests', async ({ session }: FastifyRequest) => {
-      limits.countRequest(session.userId)
+    fastify.decorate('limitRequests', async ({ session }: FastifyRequest, reply: FastifyReply) => {
+      const left = limits.countRequest(session.userId)
+      if (left) reply.tellLimit(left)
     })
 
     fastify.decorate('limitStreams', async (request: FastifyRequest, reply: FastifyReply) => {
@@ -44,5 +45,5 @@ export default fp(
       if (isGone) close()
     })
   },
-  { name: 'limits', dependencies: ['redis'] },
+  { name: 'limits', dependencies: ['redis', 'security'] },
 )

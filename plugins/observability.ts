@@ -2,7 +2,7 @@ import { hash, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { collectDefaultMetrics, Histogram, Registry } from 'prom-client'
-import type { Health, ServiceStatus } from '../schemas/health.js'
+import type { Health, HealthStatus } from '../schemas/health.js'
 import { isLoopback } from '../src/auth/client-network.js'
 import { AppError } from '../src/errors.js'
 import { within } from '../src/within.js'
@@ -98,7 +98,7 @@ async function checkHealth({ store, cache, ollama, lifecycle }: FastifyInstance)
   return { status: redis === 'down' || model === 'down' ? 'degraded' : 'ok', services }
 }
 
-async function statusOf(ping: () => Promise<unknown>): Promise<ServiceStatus> {
+async function statusOf(ping: () => Promise<unknown>): Promise<HealthStatus> {
   // The error is not logged here: the code that uses the service logs it.
   const isUp = (async () => ping())().then(
     () => true,

@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http'
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { clientNetworks, createTrust } from '../src/auth/client-network.js'
 import { createOrigins } from '../src/auth/origins.js'
+import type { RequestsLeft } from '../src/auth/user-limits.js'
 import { limitKey } from '../src/cache/keys.js'
 import { AppError } from '../src/errors.js'
 
@@ -15,7 +16,11 @@ declare module 'fastify' {
     /** Whether a request comes from an allowed origin. */
     originAllowed(request: IncomingMessage): boolean
     /** A hook that limits attempts with credentials by network. @throws AppError RATE_LIMITED. */
-    limitCredentials(request: FastifyRequest): Promise<void>
+    limitCredentials(request: FastifyRequest, reply: FastifyReply): Promise<void>
+  }
+  interface FastifyReply {
+    /** Tells the client how far a limit is used, in the headers `RateLimit-…`. */
+    tellLimit(left: RequestsLeft): void
   }
   interface FastifyRequest {
     /** The client's IPv4 address or IPv6 /64, for limits by network. */
@@ -78,7 +83,15 @@ export default fp(
         'Last-Event-ID',
         'Prefer',
       ],
-      exposedHeaders: ['Location', 'Preference-Applied', 'Retry-After', 'X-Request-Id'],
+      exposedHeaders: [
+        'Location',
+        'Preference-Applied',
+        'RateLimit-Limit',
+        'RateLimit-Remaining',
+        'RateLimit-Reset',
+        'Retry-After',
+        'X-Request-Id',
+      ],
       maxAge: preflightMaxAge,
     })
 
@@ -93,12 +106,22 @@ export default fp(
         return networksOf(this)[0]?.network ?? 'unknown'
       },
     })
-    fastify.decorate('limitCredentials', async (request: FastifyRequest) => {
-      const limit = config.RATE_LIMIT_CREDENTIALS_PER_MINUTE
-      if (!Number.isFinite(limit)) return
+    fastify.decorateReply('tellLimit', function tellLimit({ limit, remaining, resetMs }) {
+      this.header('RateLimit-Limit', limit)
+      this.header('RateLimit-Remaining', remaining)
+      this.header('RateLimit-Reset', Math.ceil(resetMs / 1000))
+    })
+    fastify.decorate('limitCredentials', async (request: FastifyRequest, reply: FastifyReply) => {
+      const perMinute = config.RATE_LIMIT_CREDENTIALS_PER_MINUTE
+      if (!Number.isFinite(perMinute)) return
+      let scarcest: RequestsLeft | undefined
       for (const { network, factor } of networksOf(request)) {
         const { count, resetMs } = await cache.hit(limitKey('credentials', network), minuteMs)
-        if (count <= limit * factor) continue
+        const limit = perMinute * factor
+        const left = { limit, remaining: Math.max(0, limit - count), resetMs }
+        if (!scarcest || left.remaining < scarcest.remaining) scarcest = left
+        reply.tellLimit(scarcest)
+        if (count <= limit) continue
         throw new AppError('RATE_LIMITED', { retryAfter: Math.max(1, Math.ceil(resetMs / 1000)) })
       }
     })

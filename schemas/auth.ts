@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { Closed, Id, Model, StringEnum, Timestamp } from './common.js'
+import { examples } from './examples.js'
 
 const Username = Type.String({
   minLength: 2,
@@ -30,7 +31,19 @@ const Password = Type.String({
 
 export const RegisterInput = Model(
   'RegisterInput',
-  Closed({ username: Username, email: Email, password: Password }),
+  Closed(
+    { username: Username, email: Email, password: Password },
+    {
+      description: 'A new account.',
+      examples: [
+        {
+          username: examples.user.username,
+          email: examples.user.email,
+          password: examples.password,
+        },
+      ],
+    },
+  ),
 )
 export type RegisterInput = Static<typeof RegisterInput>
 
@@ -42,26 +55,35 @@ export const LoginInput = Model(
       username: Type.Optional(Username),
       password: Type.String({ minLength: 1, maxLength: 1024 }),
     },
-    { description: 'A password and one of email, username.' },
+    {
+      description: 'A password and one of email, username.',
+      examples: [{ email: examples.user.email, password: examples.password }],
+    },
   ),
 )
 export type LoginInput = Static<typeof LoginInput>
 
 export const RefreshInput = Model(
   'RefreshInput',
-  Closed({ refreshToken: Type.String({ minLength: 1, maxLength: 512 }) }),
+  Closed(
+    { refreshToken: Type.String({ minLength: 1, maxLength: 512 }) },
+    {
+      description: 'The refresh token of the newest pair.',
+      examples: [{ refreshToken: examples.tokenPair.refreshToken }],
+    },
+  ),
 )
 export type RefreshInput = Static<typeof RefreshInput>
 
 export const AccountDeletionInput = Model(
   'AccountDeletionInput',
-  Closed({
-    password: Type.String({
-      minLength: 1,
-      maxLength: 1024,
+  Closed(
+    { password: Type.String({ minLength: 1, maxLength: 1024 }) },
+    {
       description: 'The account’s password, as confirmation.',
-    }),
-  }),
+      examples: [{ password: examples.password }],
+    },
+  ),
 )
 export type AccountDeletionInput = Static<typeof AccountDeletionInput>
 
@@ -70,18 +92,17 @@ export const SessionEnd = Model(
   StringEnum(
     ['LOGGED_OUT', 'TOKEN_REUSED', 'ACCOUNT_DELETED'] as const,
     'Why a session ended, as its sockets, streams and waiting requests are told.',
+    'LOGGED_OUT',
   ),
 )
 export type SessionEnd = Static<typeof SessionEnd>
 
 export const User = Model(
   'User',
-  Type.Object({
-    id: Id,
-    username: Type.String(),
-    email: Type.String(),
-    createdAt: Timestamp,
-  }),
+  Type.Object(
+    { id: Id, username: Type.String(), email: Type.String(), createdAt: Timestamp },
+    { description: 'An account.', examples: [examples.user] },
+  ),
 )
 export type User = Static<typeof User>
 
@@ -91,8 +112,23 @@ const tokenPair = {
   expiresIn: Type.Integer({ description: 'How long the access token is valid, in seconds.' }),
 }
 
-export const TokenPair = Model('TokenPair', Type.Object(tokenPair))
+export const TokenPair = Model(
+  'TokenPair',
+  Type.Object(tokenPair, {
+    description: 'A session’s tokens.',
+    examples: [examples.tokenPair],
+  }),
+)
 export type TokenPair = Static<typeof TokenPair>
 
-export const SignedIn = Model('SignedIn', Type.Object({ ...tokenPair, user: User }))
+export const SignedIn = Model(
+  'SignedIn',
+  Type.Object(
+    { ...tokenPair, user: User },
+    {
+      description: 'A new session’s tokens, and whose it is.',
+      examples: [{ ...examples.tokenPair, user: examples.user }],
+    },
+  ),
+)
 export type SignedIn = Static<typeof SignedIn>

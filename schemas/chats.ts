@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { Closed, Id, Model, NextCursor, Timestamp } from './common.js'
+import { examples } from './examples.js'
 import { GenerationOptions, Message, ModelName } from './messages.js'
 
 const Title = Type.String({ minLength: 1, maxLength: 200 })
@@ -12,7 +13,13 @@ const chatInput = {
   options: Type.Optional(GenerationOptions),
 }
 
-export const ChatInput = Model('ChatInput', Closed(chatInput))
+export const ChatInput = Model(
+  'ChatInput',
+  Closed(chatInput, {
+    description: 'A new chat; every field may be left out.',
+    examples: [examples.chatInput],
+  }),
+)
 export type ChatInput = Static<typeof ChatInput>
 
 /** A field that null resets. */
@@ -28,7 +35,11 @@ export const ChatPatch = Model(
       system: Type.Optional(orNull(System)),
       options: Type.Optional(Type.Union([GenerationOptions, Type.Null()])),
     },
-    { minProperties: 1, description: 'Null resets a field.' },
+    {
+      minProperties: 1,
+      description: 'The fields to replace; null resets one.',
+      examples: [{ title: 'A better day', system: null }],
+    },
   ),
 )
 export type ChatPatch = Static<typeof ChatPatch>
@@ -40,38 +51,64 @@ const summary = {
   id: Id,
   title: nullableText('Null until the first message gives one.'),
   model: nullableText('Null: the server’s default.'),
-  messageCount: Type.Integer(),
+  messageCount: Type.Integer({ description: 'Users’ messages and replies.' }),
   createdAt: Timestamp,
   updatedAt: Timestamp,
 }
 
-export const ChatSummary = Model('ChatSummary', Type.Object(summary))
+export const ChatSummary = Model(
+  'ChatSummary',
+  Type.Object(summary, { description: 'A chat as in a list.', examples: [examples.summary] }),
+)
 export type ChatSummary = Static<typeof ChatSummary>
 
 const chat = {
   ...summary,
   user: Type.String({ pattern: '^[0-9a-f]{24}$', description: 'The owner’s id.' }),
-  system: Type.Optional(Type.String()),
+  system: Type.Optional(Type.String({ description: 'The system prompt.' })),
   options: Type.Optional(GenerationOptions),
 }
 
-export const Chat = Model('Chat', Type.Object(chat))
+export const Chat = Model(
+  'Chat',
+  Type.Object(chat, { description: 'A chat without its messages.', examples: [examples.chat] }),
+)
 export type Chat = Static<typeof Chat>
 
 export const ChatList = Model(
   'ChatList',
-  Type.Object({ chats: Type.Array(ChatSummary), nextCursor: NextCursor }),
+  Type.Object(
+    { chats: Type.Array(ChatSummary), nextCursor: NextCursor },
+    {
+      description: 'A page of chats, newest activity first.',
+      examples: [{ chats: [examples.summary], nextCursor: null }],
+    },
+  ),
 )
 export type ChatList = Static<typeof ChatList>
 
 export const ChatWithMessages = Model(
   'ChatWithMessages',
-  Type.Object({ ...chat, messages: Type.Array(Message), nextCursor: NextCursor }),
+  Type.Object(
+    { ...chat, messages: Type.Array(Message), nextCursor: NextCursor },
+    {
+      description: 'A chat with a page of its messages, in order.',
+      examples: [
+        { ...examples.chat, messages: [examples.message, examples.reply], nextCursor: null },
+      ],
+    },
+  ),
 )
 export type ChatWithMessages = Static<typeof ChatWithMessages>
 
 export const MessageList = Model(
   'MessageList',
-  Type.Object({ messages: Type.Array(Message), nextCursor: NextCursor }),
+  Type.Object(
+    { messages: Type.Array(Message), nextCursor: NextCursor },
+    {
+      description: 'A page of messages, in order.',
+      examples: [{ messages: [examples.message, examples.reply], nextCursor: null }],
+    },
+  ),
 )
 export type MessageList = Static<typeof MessageList>

@@ -1,7 +1,7 @@
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import { SessionEnd } from './auth.js'
 import { Chat } from './chats.js'
-import { Closed, Id, Model, Timestamp } from './common.js'
+import { Closed, EventFault, Id, Model, Timestamp } from './common.js'
 import {
   Content,
   GenerationOptions,
@@ -67,15 +67,6 @@ const ChatDeleted = Model('ChatDeleted', Type.Object({ chatId: Id }))
 const TokenExpiring = Model('TokenExpiring', Type.Object({ expiresAt: Timestamp }))
 const SessionEnded = Model('SessionEnded', Type.Object({ code: SessionEnd }))
 
-/** Why an event was refused. */
-const EventFault = Model(
-  'EventFault',
-  Type.Object({
-    code: Type.String({ description: 'A stable name, such as `CHAT_NOT_FOUND`.' }),
-    message: Type.String({ description: 'What went wrong and what to do, for a person.' }),
-    retryable: Type.Boolean({ description: 'Whether the same event may succeed later.' }),
-  }),
-)
 const refusal = { ok: Type.Literal(false), error: EventFault }
 /** The acknowledgement of an event that was refused. @public */
 export const Refusal = Model('Refusal', Type.Object(refusal))

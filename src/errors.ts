@@ -2,89 +2,160 @@ import { STATUS_CODES } from 'node:http'
 import type { ApiError, FieldFault } from '../schemas/common.js'
 
 /**
- * Every error of the product: its code, its HTTP status, whether the same request may succeed later,
- * and the message for a person.
+ * Every error of the product: its code, its HTTP status, whether the same request may succeed later, the
+ * cause and the remedy. The two make the message for a person, and the table in the API's documents.
  */
 const catalogue = {
-  VALIDATION_FAILED: [400, false, 'The request does not match its schema.'],
-  BAD_REQUEST: [400, false, 'The request is not valid HTTP/1.1.'],
-  BAD_URL: [400, false, 'The path is not percent-encoded UTF-8.'],
-  BAD_JSON: [400, false, 'The body is not JSON.'],
-  BAD_TEXT: [400, false, 'Text must be valid Unicode without NUL or lone surrogates.'],
-  TOO_DEEP: [400, false, 'The body is nested too deeply.'],
+  VALIDATION_FAILED: [
+    400,
+    false,
+    'The request does not match its schema',
+    'correct the fields that `errors` lists',
+  ],
+  BAD_REQUEST: [400, false, 'The request is not valid HTTP/1.1', 'correct it'],
+  BAD_URL: [400, false, 'The path is not percent-encoded UTF-8', 'encode each part of it'],
+  BAD_JSON: [400, false, 'The body is not JSON', 'send one JSON value in UTF-8'],
+  BAD_TEXT: [
+    400,
+    false,
+    'The text is not valid Unicode, or has NUL',
+    'leave lone surrogates and NUL out',
+  ],
+  TOO_DEEP: [400, false, 'The body is nested too deeply', 'nest at most 32 levels'],
   BAD_CURSOR: [
     400,
     false,
-    'The cursor is not valid for this list: use the `nextCursor` of the page before.',
+    'The cursor is not valid for this list',
+    'use the `nextCursor` of the page before',
   ],
-  PASSWORD_TOO_LONG: [400, false, 'A password has at most 72 bytes of UTF-8.'],
-  PASSWORD_TOO_WEAK: [400, false, 'The password is easy to guess: choose another.'],
-  MODEL_CANNOT: [400, false, 'The model does not support what the request asks for.'],
-  MESSAGE_TOO_LONG: [400, false, 'The message alone does not fit the model’s context window.'],
-  BODY_TOO_LARGE: [413, false, 'The body is over the limit.'],
-  UNSUPPORTED_MEDIA_TYPE: [415, false, 'Send application/json.'],
+  PASSWORD_TOO_LONG: [
+    400,
+    false,
+    'A password has at most 72 bytes of UTF-8',
+    'choose a shorter one',
+  ],
+  PASSWORD_TOO_WEAK: [400, false, 'The password is easy to guess', 'choose another'],
+  MODEL_CANNOT: [
+    400,
+    false,
+    'The model does not support what the request asks for',
+    'choose another model, or leave that option out',
+  ],
+  MESSAGE_TOO_LONG: [
+    400,
+    false,
+    'The message alone does not fit the model’s context window',
+    'shorten it, raise `num_ctx`, or choose another model',
+  ],
+  BODY_TOO_LARGE: [413, false, 'The body is over the limit', 'send at most 1 MiB'],
+  UNSUPPORTED_MEDIA_TYPE: [
+    415,
+    false,
+    'The body’s type is not supported',
+    'send `Content-Type: application/json`',
+  ],
   UNAUTHORIZED: [
     401,
     false,
-    'A valid access token is required: `Authorization: Bearer <token>`, or `auth: {token}` of a socket.',
+    'A valid access token is required',
+    'send `Authorization: Bearer <token>`, or `auth: {token}` of a socket',
   ],
-  TOKEN_EXPIRED: [401, false, 'The access token has expired: refresh it.'],
-  LOGGED_OUT: [401, false, 'The session was logged out: log in again.'],
+  TOKEN_EXPIRED: [401, false, 'The access token has expired', 'refresh it'],
+  LOGGED_OUT: [401, false, 'The session was logged out', 'log in again'],
   TOKEN_REUSED: [
     401,
     false,
-    'A used refresh token was sent again, which ended the session: log in again.',
+    'A used refresh token was sent again, which ended the session',
+    'log in again',
   ],
-  ACCOUNT_DELETED: [401, false, 'The account was deleted.'],
-  BAD_CREDENTIALS: [401, false, 'No account has these credentials.'],
-  BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, used or expired: log in again.'],
+  ACCOUNT_DELETED: [401, false, 'The account was deleted', 'register a new one'],
+  BAD_CREDENTIALS: [
+    401,
+    false,
+    'No account has these credentials',
+    'check the name and the password',
+  ],
+  BAD_REFRESH_TOKEN: [401, false, 'The refresh token is unknown, used or expired', 'log in again'],
   ORIGIN_REFUSED: [
     403,
     false,
-    'This origin is not allowed: set PUBLIC_URL to the server’s own, FRONTEND_URL to others.',
+    'This origin is not allowed',
+    'set PUBLIC_URL to the server’s own, FRONTEND_URL to others',
   ],
   METRICS_REFUSED: [
     403,
     false,
-    'Metrics are served to this machine only: set METRICS_TOKEN to let others in.',
+    'Metrics are served to this machine only',
+    'set METRICS_TOKEN to let others in',
   ],
-  NOT_FOUND: [404, false, 'There is nothing here.'],
-  CHAT_NOT_FOUND: [404, false, 'No such chat.'],
-  MESSAGE_NOT_FOUND: [404, false, 'No such message.'],
-  MODEL_NOT_FOUND: [404, false, 'Ollama does not list that model: see GET /api/ai/models.'],
-  METHOD_NOT_ALLOWED: [405, false, 'The path does not support this method: see the Allow header.'],
-  REQUEST_TIMEOUT: [408, true, 'The request did not arrive in time.'],
-  USER_TAKEN: [409, false, 'The username or the email is taken.'],
-  IDEMPOTENCY_KEY_REUSED: [409, false, 'That idempotency key was used for another message.'],
-  USER_QUEUE_FULL: [429, true, 'Too many of your replies are waiting: try again later.'],
-  RATE_LIMITED: [429, true, 'Too many requests: try again later.'],
-  HEADERS_TOO_LARGE: [431, false, 'The headers are over the limit.'],
-  INTERNAL: [500, false, 'The server failed; its log has the cause under the request id.'],
-  MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached.'],
-  MODEL_FAILED: [502, true, 'Ollama reported an error: the server’s log has its text.'],
-  MODEL_BAD_RESPONSE: [502, true, 'Ollama’s response does not follow its protocol.'],
-  MODEL_CUT: [502, true, 'Ollama ended the reply before it was done.'],
+  NOT_FOUND: [404, false, 'There is nothing here', 'see /openapi.json for what there is'],
+  CHAT_NOT_FOUND: [404, false, 'No such chat', 'see GET /api/ai/chats'],
+  MESSAGE_NOT_FOUND: [404, false, 'No such message', 'see the messages of its chat'],
+  MODEL_NOT_FOUND: [404, false, 'Ollama does not list that model', 'see GET /api/ai/models'],
+  METHOD_NOT_ALLOWED: [
+    405,
+    false,
+    'The path does not support this method',
+    'use one of the `Allow` header',
+  ],
+  REQUEST_TIMEOUT: [408, true, 'The request did not arrive in time', 'send it again'],
+  USER_TAKEN: [409, false, 'The username or the email is taken', 'choose another, or log in'],
+  IDEMPOTENCY_KEY_REUSED: [
+    409,
+    false,
+    'That idempotency key was used for another message',
+    'use a new key for each message',
+  ],
+  USER_QUEUE_FULL: [
+    429,
+    true,
+    'Too many of your replies are waiting',
+    'send again once one has ended, after `Retry-After`',
+  ],
+  RATE_LIMITED: [429, true, 'Too many requests', 'try again after `Retry-After`'],
+  HEADERS_TOO_LARGE: [431, false, 'The headers are over the limit', 'send at most 16 KiB'],
+  INTERNAL: [
+    500,
+    false,
+    'The server failed',
+    'look for the request id in its log, which has the cause',
+  ],
+  MODEL_UNREACHABLE: [502, true, 'Ollama cannot be reached', 'try again once it runs'],
+  MODEL_FAILED: [502, true, 'Ollama reported an error', 'look for its text in the server’s log'],
+  MODEL_BAD_RESPONSE: [
+    502,
+    true,
+    'Ollama’s response does not follow its protocol',
+    'look for it in the server’s log',
+  ],
+  MODEL_CUT: [502, true, 'Ollama ended the reply before it was done', 'send the message again'],
   REPLY_INTERRUPTED: [
     502,
     true,
-    'The reply was interrupted too often and ended with the text it had.',
+    'The reply was interrupted too often and ended with the text it had',
+    'send the message again',
   ],
-  MODEL_TIMEOUT: [504, true, 'Ollama did not answer in time.'],
+  MODEL_TIMEOUT: [504, true, 'Ollama did not answer in time', 'try again'],
   MODELS_UNKNOWN: [
     503,
     true,
-    'Ollama cannot be reached, and its models are not known yet: try again.',
+    'Ollama cannot be reached, and its models are not known yet',
+    'try again once it runs',
   ],
-  QUEUE_FULL: [503, true, 'Too many replies are waiting: try again later.'],
-  SHUTTING_DOWN: [503, true, 'The server is shutting down: try again.'],
-  STORE_UNAVAILABLE: [503, true, 'The database cannot be reached: try again.'],
+  QUEUE_FULL: [503, true, 'Too many replies are waiting', 'try again after `Retry-After`'],
+  SHUTTING_DOWN: [503, true, 'The server is shutting down', 'try again'],
+  STORE_UNAVAILABLE: [503, true, 'The database cannot be reached', 'try again'],
   STORAGE_FULL: [
     503,
     true,
-    'The disk is full or read-only: nothing was stored. Make room, then retry.',
+    'The disk is full or read-only, so nothing was stored',
+    'make room, then try again',
   ],
-  TOO_BUSY: [503, true, 'Too many logins at once: try again.'],
-} as const satisfies Record<string, readonly [status: number, retryable: boolean, message: string]>
+  TOO_BUSY: [503, true, 'Too many logins at once', 'try again'],
+} as const satisfies Record<
+  string,
+  readonly [status: number, retryable: boolean, cause: string, remedy: string]
+>
 
 export type ErrorCode = keyof typeof catalogue
 
@@ -113,8 +184,11 @@ export class AppError extends Error {
   readonly errors: readonly FieldFault[] | undefined
 
   constructor(code: ErrorCode, detail: ErrorDetail = {}) {
-    const [statusCode, retryable, message] = catalogue[code]
-    super(detail.message ?? message, detail.cause === undefined ? {} : { cause: detail.cause })
+    const [statusCode, retryable, cause, remedy] = catalogue[code]
+    super(
+      detail.message ?? `${cause}: ${remedy}.`,
+      detail.cause === undefined ? {} : { cause: detail.cause },
+    )
     this.code = code
     // A failed reply is 502, not the request's 4xx: its message is stored. The end of a session stays 401.
     const isReplys = detail.replyId !== undefined && statusCode < 500 && statusCode !== 401
@@ -151,3 +225,11 @@ export function errorBody(error: AppError, requestId: string): ApiError {
 export function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(catalogue, code)
 }
+
+/** The codes with all that the catalogue tells of each. */
+export const errorTable = (Object.keys(catalogue) as ErrorCode[]).map((code) => {
+  const [status, retryable, cause, remedy] = catalogue[code]
+  return { code, status, retryable, cause, remedy }
+})
+
+export const statusOf = (code: ErrorCode): number => catalogue[code][0]

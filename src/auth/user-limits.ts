@@ -10,6 +10,14 @@ interface Limits {
   sockets: number
 }
 
+/** How far a limit of requests is used. */
+export interface RequestsLeft {
+  limit: number
+  remaining: number
+  /** Until all are left again. */
+  resetMs: number
+}
+
 /** A user's requests in the current minute. */
 interface Window {
   /** As far as is known here, at all servers. */
@@ -36,11 +44,12 @@ export class UserLimits {
   /**
    * Counts a request or a socket's event. The count is shared with other servers in the background:
    * no request waits for it, and many are counted at once.
+   * @returns what is left; undefined where the limit is off.
    * @throws AppError RATE_LIMITED with the seconds left.
    */
-  countRequest(userId: string): void {
+  countRequest(userId: string): RequestsLeft | undefined {
     const { requestsPerMinute } = this.limits
-    if (!Number.isFinite(requestsPerMinute)) return
+    if (!Number.isFinite(requestsPerMinute)) return undefined
     const now = Date.now()
     let window = this.#windows.get(userId)
     if (!window || window.endsAt <= now) {
@@ -56,6 +65,11 @@ export class UserLimits {
     window.count += 1
     window.untold += 1
     if (!window.isTelling) void this.#tell(userId, window)
+    return {
+      limit: requestsPerMinute,
+      remaining: Math.max(0, requestsPerMinute - window.count),
+      resetMs: window.endsAt - now,
+    }
   }
 
   async #tell(userId: string, window: Window): Promise<void> {

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import t from 'tap'
 import docs from '../../plugins/docs.js'
 import '../../schemas/events.js'
-import { errors, models } from '../../schemas/common.js'
+import { models } from '../../schemas/common.js'
 import { Message, MessageInput } from '../../schemas/messages.js'
 import { parseConfig } from '../../src/config.js'
 import { startApp } from '../services/app.js'
@@ -33,7 +33,8 @@ t.test('documents what the routes declare, by the models’ own names', async (t
           tags: ['messages'],
           params: Type.Object({ messageId: Type.String() }),
           body: MessageInput,
-          response: { 201: Message, ...errors(400) },
+          errors: ['CHAT_NOT_FOUND'],
+          response: { 201: Message },
         },
       },
       async () => {
@@ -62,21 +63,23 @@ t.test('documents what the routes declare, by the models’ own names', async (t
       },
       responses: {
         201: { content: { 'application/json': { schema: { $ref: /\/Message$/ } } } },
-        400: { content: { 'application/json': { schema: { $ref: /\/ApiError$/ } } } },
+        404: {
+          description: '`CHAT_NOT_FOUND`.',
+          content: { 'application/json': { schema: { $ref: /\/ApiError$/ } } },
+        },
       },
     },
   })
   const names = Object.keys(document.components.schemas)
   t.strictSame(names.sort(), [
     'ApiError',
+    'ErrorCode',
     'FieldFault',
     'GenerationOptions',
     'Message',
-    'MessageChunk',
     'MessageFault',
     'MessageInput',
     'MessageRole',
-    'MessageStart',
     'MessageStatus',
     'Usage',
   ])

@@ -2,9 +2,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
 import { Chat, ChatInput, ChatList, ChatPatch, ChatWithMessages } from '../../../schemas/chats.js'
-import { Closed, Cursor, errors, Id, Limit } from '../../../schemas/common.js'
+import { Closed, Cursor, Id, Limit } from '../../../schemas/common.js'
+import { examples } from '../../../schemas/examples.js'
 
-const ChatParams = Closed({ chatId: Id })
+const ChatParams = Closed({ chatId: { ...Id, examples: [examples.chat.id] } })
+
+/** Errors of a chat's model and options. */
+const ofModel = ['MODEL_NOT_FOUND', 'MODEL_CANNOT', 'MODELS_UNKNOWN'] as const
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   const { chats } = fastify
@@ -23,7 +27,9 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description:
           'Without a title it takes the first words of its first message. The body may be left out.',
         body: ChatInput,
-        response: { 201: Chat, ...errors(400, 401, 404, 413, 415, 429, 500, 502, 503, 504) },
+        bodyIsOptional: true,
+        errors: ['RATE_LIMITED', ...ofModel, 'STORAGE_FULL'],
+        response: { 201: Chat },
       },
     },
     async (request, reply) => {
@@ -41,7 +47,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'List the chats',
         description: 'The user’s own, newest activity first.',
         querystring: Closed({ limit: Limit(20), cursor: Type.Optional(Cursor) }),
-        response: { 200: ChatList, ...errors(400, 401, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'BAD_CURSOR'],
+        response: { 200: ChatList },
       },
     },
     async ({ session, query }, reply) => sendPage(reply, await chats.list(session.userId, query)),
@@ -57,7 +64,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description: 'With its newest messages in order; `nextCursor` leads to older ones.',
         params: ChatParams,
         querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
-        response: { 200: ChatWithMessages, ...errors(400, 401, 404, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'CHAT_NOT_FOUND', 'BAD_CURSOR'],
+        response: { 200: ChatWithMessages },
       },
     },
     async ({ session, params, query: { limit, before } }, reply) =>
@@ -74,7 +82,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         description: 'Replaces the given fields; running replies are not affected.',
         params: ChatParams,
         body: ChatPatch,
-        response: { 200: Chat, ...errors(400, 401, 404, 413, 415, 429, 500, 502, 503, 504) },
+        errors: ['RATE_LIMITED', 'CHAT_NOT_FOUND', ...ofModel, 'STORAGE_FULL'],
+        response: { 200: Chat },
       },
     },
     ({ session, params, body }) => chats.update(session.userId, params.chatId, body),
@@ -89,10 +98,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         summary: 'Delete a chat',
         description: 'Stops its running replies, then deletes it with its messages.',
         params: ChatParams,
-        response: {
-          204: Type.Null({ description: 'Deleted.' }),
-          ...errors(400, 401, 404, 429, 500, 503),
-        },
+        errors: ['RATE_LIMITED', 'CHAT_NOT_FOUND', 'STORAGE_FULL'],
+        response: { 204: Type.Null({ description: 'Deleted.' }) },
       },
     },
     async ({ session, params }, reply) => {

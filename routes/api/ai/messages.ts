@@ -2,10 +2,13 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
 import { MessageList } from '../../../schemas/chats.js'
-import { Closed, Cursor, errors, Id, Limit } from '../../../schemas/common.js'
+import { Closed, Cursor, Id, Limit } from '../../../schemas/common.js'
+import { examples } from '../../../schemas/examples.js'
 import { Message, MessageInput, Turn } from '../../../schemas/messages.js'
 
-const MessageParams = Closed({ chatId: Id, messageId: Id })
+const chatId = { ...Id, examples: [examples.chat.id] }
+const ChatParams = Closed({ chatId })
+const MessageParams = Closed({ chatId, messageId: { ...Id, examples: [examples.reply.id] } })
 
 const SendHeaders = Type.Object({
   'idempotency-key': Type.Optional(
@@ -14,12 +17,14 @@ const SendHeaders = Type.Object({
       maxLength: 255,
       description:
         'The client’s own name for this message: a retry with the same key sends nothing twice.',
+      examples: [examples.idempotencyKey],
     }),
   ),
   prefer: Type.Optional(
     Type.String({
       maxLength: 255,
       description: '`respond-async`: answers 202 as soon as the message is stored.',
+      examples: ['respond-async'],
     }),
   ),
 })
@@ -29,16 +34,43 @@ const ResumeHeaders = Type.Object({
     Type.String({
       pattern: '^[0-9a-f]{24}:[1-9][0-9]{0,8}:[0-9]{1,9}$',
       description: 'The `id` of the last event received.',
+      examples: [`${examples.reply.id}:1:11`],
     }),
   ),
 })
 
 const ResumeQuery = Closed({
-  epoch: Type.Optional(Type.Integer({ minimum: 1, description: 'The epoch of the last frame.' })),
+  epoch: Type.Optional(
+    Type.Integer({ minimum: 1, description: 'The epoch of the last frame.', examples: [1] }),
+  ),
   offset: Type.Optional(
-    Type.Integer({ minimum: 0, description: 'The length of the text received, in UTF-16 units.' }),
+    Type.Integer({
+      minimum: 0,
+      description: 'The length of the text received, in UTF-16 units.',
+      examples: [11],
+    }),
   ),
 })
+
+const Location = Type.String({
+  format: 'uri-reference',
+  description: 'The reply’s stream.',
+  examples: [`/api/ai/chats/${examples.chat.id}/messages/${examples.reply.id}/stream`],
+})
+const PreferenceApplied = Type.String({
+  description: 'The preference that was followed (RFC 7240).',
+  examples: ['respond-async'],
+})
+
+/** How a reply may fail; its message stays stored, and the error has its `replyId`. */
+const ofReply = [
+  'MODEL_UNREACHABLE',
+  'MODEL_FAILED',
+  'MODEL_BAD_RESPONSE',
+  'MODEL_CUT',
+  'REPLY_INTERRUPTED',
+  'MODEL_TIMEOUT',
+] as const
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   const { chats, generations, replyResponses } = fastify
@@ -49,7 +81,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       preHandler: fastify.limitStreams,
       schema: {
         operationId: 'sendMessage',
-        tags: ['messages'],
+        tags: ['chats'],
         summary: 'Send a message',
         description:
           'Stores the message and its reply’s record, then generates. By default the answer comes ' +
@@ -58,13 +90,34 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
           '`message-start` and `message-chunk`, ended after the reply’s `message`. A client that ' +
           'goes away stops nothing. When the session ends, whoever waits is answered 401, and a ' +
           'stream ends with an event `error`; the reply goes on.',
-        params: Closed({ chatId: Id }),
+        params: ChatParams,
         headers: SendHeaders,
         body: MessageInput,
+        errors: [
+          'RATE_LIMITED',
+          'USER_QUEUE_FULL',
+          'QUEUE_FULL',
+          'CHAT_NOT_FOUND',
+          'MESSAGE_NOT_FOUND',
+          'MODEL_NOT_FOUND',
+          'MODEL_CANNOT',
+          'MESSAGE_TOO_LONG',
+          'IDEMPOTENCY_KEY_REUSED',
+          ...ofReply,
+          'SHUTTING_DOWN',
+          'STORAGE_FULL',
+        ],
         response: {
-          201: Turn,
-          202: Turn,
-          ...errors(400, 401, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+          201: {
+            ...Turn,
+            description: 'The message, and its reply once it is done.',
+            headers: { Location },
+          },
+          202: {
+            ...Turn,
+            description: 'Stored, as `Prefer: respond-async` asks; the reply goes on.',
+            headers: { Location, 'Preference-Applied': PreferenceApplied },
+          },
         },
       },
     },
@@ -94,12 +147,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     {
       schema: {
         operationId: 'listMessages',
-        tags: ['messages'],
+        tags: ['chats'],
         summary: 'List a chat’s messages',
         description: 'The newest in order; `nextCursor` leads to older ones.',
-        params: Closed({ chatId: Id }),
+        params: ChatParams,
         querystring: Closed({ limit: Limit(50), before: Type.Optional(Cursor) }),
-        response: { 200: MessageList, ...errors(400, 401, 404, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'CHAT_NOT_FOUND', 'BAD_CURSOR'],
+        response: { 200: MessageList },
       },
     },
     ({ session, params, query: { limit, before } }) =>
@@ -111,11 +165,12 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     {
       schema: {
         operationId: 'getMessage',
-        tags: ['messages'],
+        tags: ['chats'],
         summary: 'Read a message',
         description: 'A running reply has its text so far.',
         params: MessageParams,
-        response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'MESSAGE_NOT_FOUND'],
+        response: { 200: Message },
       },
     },
     ({ session, params }) => chats.readMessage(session.userId, params.chatId, params.messageId),
@@ -126,12 +181,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
     {
       schema: {
         operationId: 'stopMessage',
-        tags: ['messages'],
+        tags: ['chats'],
         summary: 'Stop a reply',
         description:
           'Answers with the stopped reply; one that had already ended is returned as it is.',
         params: MessageParams,
-        response: { 200: Message, ...errors(400, 401, 404, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'MESSAGE_NOT_FOUND', 'STORAGE_FULL'],
+        response: { 200: Message },
       },
     },
     ({ session, params }) => replyResponses.stop(session.userId, params.chatId, params.messageId),
@@ -143,17 +199,23 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       preHandler: fastify.limitStreams,
       schema: {
         operationId: 'streamMessage',
-        tags: ['messages'],
+        tags: ['chats'],
         summary: 'Stream a reply',
         description:
-          'Server-sent events from a position on: `message-start` (MessageStart), `message-chunk` ' +
-          '(MessageChunk), and in the end `message` (Message). One that has ended gives its rest. When the session ' +
-          'ends, an event `error` with `{code, message, retryable}` is the last one.',
-        produces: ['text/event-stream'],
+          'Server-sent events from a position on: `message-start`, `message-chunk`, and in the end ' +
+          '`message`. One that has ended gives its rest. When the session ends, an event `error` is the ' +
+          'last one. [StreamEvent](#/components/schemas/StreamEvent) has the model of each.',
         params: MessageParams,
         headers: ResumeHeaders,
         querystring: ResumeQuery,
-        response: { 200: {}, ...errors(400, 401, 404, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'MESSAGE_NOT_FOUND'],
+        response: {
+          200: {
+            description: 'The events; each is a StreamEvent.',
+            // Any other schema makes generators read the stream as one value.
+            content: { 'text/event-stream': { schema: {} } },
+          },
+        },
       },
     },
     async ({ session, params, headers, query }, reply) => {

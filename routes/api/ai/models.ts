@@ -1,5 +1,4 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
-import { errors } from '../../../schemas/common.js'
 import { ModelList } from '../../../schemas/models.js'
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
@@ -11,7 +10,16 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         tags: ['models'],
         summary: 'List the models',
         description: 'The models that Ollama lists.',
-        response: { 200: ModelList, ...errors(400, 401, 429, 500, 502, 503, 504) },
+        errors: [
+          'RATE_LIMITED',
+          'MODEL_UNREACHABLE',
+          'MODEL_FAILED',
+          'MODEL_BAD_RESPONSE',
+          'MODEL_CUT',
+          'MODEL_TIMEOUT',
+          'SHUTTING_DOWN',
+        ],
+        response: { 200: ModelList },
       },
     },
     async () => ({ models: await fastify.ollama.catalogue.list() }),

@@ -9,7 +9,6 @@ import {
   TokenPair,
   User,
 } from '../../../schemas/auth.js'
-import { errors } from '../../../schemas/common.js'
 import { AppError, invalid } from '../../../src/errors.js'
 
 const routes: FastifyPluginAsyncTypebox = async (fastify) => {
@@ -28,7 +27,15 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
           'among the commonest or contains the username is refused.',
         security: [],
         body: RegisterInput,
-        response: { 201: SignedIn, ...errors(400, 403, 409, 413, 415, 429, 500, 503) },
+        errors: [
+          'RATE_LIMITED',
+          'USER_TAKEN',
+          'PASSWORD_TOO_WEAK',
+          'PASSWORD_TOO_LONG',
+          'TOO_BUSY',
+          'STORAGE_FULL',
+        ],
+        response: { 201: SignedIn },
       },
     },
     async (request, reply) =>
@@ -49,7 +56,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
           'new to the account waits up to 30 seconds (429, `Retry-After`).',
         security: [],
         body: LoginInput,
-        response: { 200: SignedIn, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'BAD_CREDENTIALS', 'TOO_BUSY', 'STORAGE_FULL'],
+        response: { 200: SignedIn },
       },
       // The schema cannot require one of two names, so the handler adds that fault to the others.
       attachValidation: true,
@@ -73,7 +81,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
           'again for 10 seconds, and after that ends its session.',
         security: [],
         body: RefreshInput,
-        response: { 200: TokenPair, ...errors(400, 401, 403, 413, 415, 429, 500, 503) },
+        errors: ['RATE_LIMITED', 'BAD_REFRESH_TOKEN', 'STORAGE_FULL'],
+        response: { 200: TokenPair },
       },
     },
     (request) => sessions.refresh(request.body.refreshToken, request.network),
@@ -85,13 +94,11 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       onRequest: authenticate,
       schema: {
         operationId: 'logoutUser',
-        tags: ['auth'],
+        tags: ['account'],
         summary: 'Sign out',
         description: 'Ends the session: its tokens are refused and its sockets are closed.',
-        response: {
-          204: Type.Null({ description: 'Signed out.' }),
-          ...errors(400, 401, 403, 415, 500, 503),
-        },
+        errors: ['STORAGE_FULL'],
+        response: { 204: Type.Null({ description: 'Signed out.' }) },
       },
     },
     async (request, reply) => {
@@ -106,14 +113,12 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       onRequest: authenticate,
       schema: {
         operationId: 'logoutEverywhere',
-        tags: ['auth'],
+        tags: ['account'],
         summary: 'Sign out on all devices',
         description:
           'Ends every session of the account, closes their sockets and stops the replies that run.',
-        response: {
-          204: Type.Null({ description: 'Signed out everywhere.' }),
-          ...errors(400, 401, 403, 415, 500, 503),
-        },
+        errors: ['STORAGE_FULL'],
+        response: { 204: Type.Null({ description: 'Signed out everywhere.' }) },
       },
     },
     async (request, reply) => {
@@ -131,7 +136,8 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         tags: ['auth'],
         summary: 'Read the profile',
         description: 'The account of the access token.',
-        response: { 200: User, ...errors(400, 401, 429, 500, 503) },
+        errors: ['RATE_LIMITED'],
+        response: { 200: User },
       },
     },
     (request) => sessions.profile(request.session.userId),
@@ -143,16 +149,14 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
       onRequest: [limitCredentials, authenticate],
       schema: {
         operationId: 'deleteAccount',
-        tags: ['auth'],
+        tags: ['account'],
         summary: 'Delete the account',
         description:
           'Stops the replies that run, then removes the account with its sessions, chats and ' +
           'messages. A wrong password counts like one at signing in.',
         body: AccountDeletionInput,
-        response: {
-          204: Type.Null({ description: 'Deleted.' }),
-          ...errors(400, 401, 403, 413, 415, 429, 500, 503),
-        },
+        errors: ['RATE_LIMITED', 'BAD_CREDENTIALS', 'TOO_BUSY', 'STORAGE_FULL'],
+        response: { 204: Type.Null({ description: 'Deleted.' }) },
       },
     },
     async (request, reply) => {
