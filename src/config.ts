@@ -3,6 +3,7 @@ import { isIP } from 'node:net'
 import { parseEnv } from 'node:util'
 import { closest, distance } from 'fastest-levenshtein'
 import { differentSteps } from './auth/weak-passwords.js'
+import { readSecretFile } from './secret-file.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -11,6 +12,8 @@ interface Setting<T> {
   fallback: string | undefined
   /** @throws Error whose message says which values are valid. */
   parse: (text: string) => T
+  /** A secret may be in a file, which the variable of the same name and `_FILE` names. */
+  isSecret: boolean
 }
 
 const text = (pattern: RegExp, expected: string) => (value: string) => {
@@ -116,10 +119,17 @@ const limit = (value: string) => integer(0, 1_000_000)(value) || Number.POSITIVE
 const setting = <T>(fallback: string, parse: (text: string) => T): Setting<T> => ({
   fallback,
   parse,
+  isSecret: false,
 })
 const optional = <T>(parse: (text: string) => T): Setting<T | undefined> => ({
   fallback: undefined,
   parse,
+  isSecret: false,
+})
+const secret = <T>(parse: (text: string) => T): Setting<T | undefined> => ({
+  fallback: undefined,
+  parse,
+  isSecret: true,
 })
 
 /** Every setting, by its environment variable. */
@@ -141,18 +151,18 @@ export const settings = {
     ),
   ),
   DATA_DIR: setting('./data', text(/^[^\0]+$/, 'a directory')),
-  MONGODB_URI: optional(url('mongodb:', 'mongodb+srv:')),
-  REDIS_URL: optional(redis),
+  MONGODB_URI: secret(url('mongodb:', 'mongodb+srv:')),
+  REDIS_URL: secret(redis),
   OLLAMA_API_URL: optional(url('http:', 'https:')),
-  JWT_SECRET: optional(text(/^.+$/s, 'a secret')),
+  JWT_SECRET: secret(text(/^.+$/s, 'a secret')),
   JWT_EXPIRES_IN: setting('1h', duration),
   FRONTEND_URL: setting('http://localhost:5173', origins),
   PUBLIC_URL: optional(origin('a URL such as https://chat.example.org')),
   TRUST_PROXY: setting('false', trustedProxies),
-  METRICS_TOKEN: optional(text(/^[\x21-\x7e]+$/, 'a token of ASCII characters without spaces')),
+  METRICS_TOKEN: secret(text(/^[\x21-\x7e]+$/, 'a token of ASCII characters without spaces')),
   DOCS: setting('true', boolean),
   DEFAULT_MODEL: optional(text(/^\P{Cc}{1,1000}$/u, 'the name of a model')),
-  OLLAMA_API_KEY: optional(text(/^[\x21-\x7e]+$/, 'a key without blanks')),
+  OLLAMA_API_KEY: secret(text(/^[\x21-\x7e]+$/, 'a key without blanks')),
   ELIZA_PACE_MS: setting('40', integer(0, 1000)),
   OLLAMA_CONNECT_TIMEOUT_MS: setting('2000', integer(1, 600_000)),
   OLLAMA_FIRST_TOKEN_TIMEOUT_MS: setting('60000', integer(1, 3_600_000)),
@@ -179,6 +189,13 @@ export const settings = {
 type Settings = { [K in keyof typeof settings]: ReturnType<(typeof settings)[K]['parse']> }
 
 export type Config = Readonly<Settings>
+
+const settingNames = Object.keys(settings) as (keyof Settings)[]
+
+/** The variables that name the file of a secret. */
+export const secretFiles = settingNames
+  .filter((name) => settings[name].isSecret)
+  .map((name) => `${name}_FILE`)
 
 /** The secret in `.env.example`; production refuses it. */
 export const exampleSecret = 'change-me-to-32-or-more-random-bytes'
@@ -213,33 +230,47 @@ export class ConfigError extends Error {
 }
 
 /**
- * Validates the environment. An empty variable counts as not set.
+ * Validates the environment, and reads the files of secrets. An empty variable counts as not set.
  * @throws ConfigError that lists everything that is wrong.
  */
 export function parseConfig(environment: Environment): Config {
   const problems: string[] = []
-  const read = <K extends keyof typeof settings>(name: K): [K, unknown] => {
-    const { fallback, parse } = settings[name]
-    const value = environment[name] || fallback
-    if (value === undefined) return [name, undefined]
+  /** Problems leave the value out: it may be a secret. */
+  const attempt = <T>(subject: string, action: () => T): T | undefined => {
     try {
-      return [name, parse(value)]
+      return action()
     } catch (error) {
-      // The message leaves the value out: it may be a secret.
-      problems.push(`${name} ${error instanceof Error ? error.message : String(error)}`)
-      return [name, undefined]
+      problems.push(`${subject} ${error instanceof Error ? error.message : String(error)}`)
+      return undefined
     }
   }
-  const names = Object.keys(settings) as (keyof typeof settings)[]
-  const config = Object.fromEntries(names.map(read)) as Settings
-  problems.push(...secretProblems(config))
+  const read = (name: keyof Settings): unknown => {
+    const { fallback, parse, isSecret } = settings[name]
+    const value = environment[name]
+    const file = isSecret ? environment[`${name}_FILE`] : undefined
+    if (!file) {
+      const text = value || fallback
+      return text === undefined ? undefined : attempt(name, () => parse(text))
+    }
+    if (value) {
+      problems.push(`${name} and ${name}_FILE are both set: unset one of them`)
+      return undefined
+    }
+    const text = attempt(`${name}_FILE`, () => readSecretFile(file))
+    return text === undefined ? undefined : attempt(`${name} of ${name}_FILE`, () => parse(text))
+  }
+  const values = settingNames.map((name) => [name, read(name)])
+  const config = Object.fromEntries(values) as Settings
+  problems.push(...secretProblems(config, environment))
   if (problems.length > 0) throw new ConfigError(problems)
   return Object.freeze(config)
 }
 
-function secretProblems({ NODE_ENV, JWT_SECRET }: Settings): string[] {
+function secretProblems({ NODE_ENV, JWT_SECRET }: Settings, environment: Environment): string[] {
   const make = 'make one with: node -p "crypto.randomBytes(48).toString(\'base64url\')"'
   if (NODE_ENV !== 'production') return []
+  // What is wrong with its file is told already.
+  if (JWT_SECRET === undefined && environment.JWT_SECRET_FILE) return []
   if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production needs one: ${make}`]
   if (Buffer.byteLength(JWT_SECRET) < 32) return [`JWT_SECRET is shorter than 32 bytes: ${make}`]
   const plain = JWT_SECRET.toLowerCase().replace(/[^a-z0-9]/g, '')
@@ -277,7 +308,7 @@ export function misnamedSettings(
   environment: Environment,
   inFile: readonly string[] = [],
 ): { name: string; setting: string }[] {
-  const known = Object.keys(settings)
+  const known = [...settingNames, ...secretFiles]
   return Object.keys(environment).flatMap((name) => {
     if (known.includes(name.replace(/_FILE$/, '')) || !environment[name]) return []
     const upper = name.toUpperCase()
@@ -287,7 +318,8 @@ export function misnamedSettings(
       distance(upper, alike) <= Math.max(2, upper.length / 6)
     const setting =
       otherNames.find(([pattern]) => pattern.test(upper))?.[1] ?? (isTypo ? alike : undefined)
-    return setting === undefined || environment[setting] ? [] : [{ name, setting }]
+    const isSet = setting && (environment[setting] || environment[`${setting}_FILE`])
+    return setting === undefined || isSet ? [] : [{ name, setting }]
   })
 }
 

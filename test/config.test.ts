@@ -7,6 +7,7 @@ import {
   exampleSecret,
   misnamedSettings,
   parseConfig,
+  secretFiles,
   settings,
 } from '../src/config.js'
 
@@ -17,12 +18,14 @@ t.test(
   'the example, the parser and the table of docs/production.md name the same variables',
   async (t) => {
     const example = readFileSync(join(root, '.env.example'), 'utf8')
-    t.same([...example.matchAll(/^([A-Z_0-9]+)=/gm)].map((match) => match[1]).sort(), names)
+    const variables = [...example.matchAll(/^([A-Z_0-9]+)=/gm)].map((match) => match[1])
+    t.same(variables.sort(), [...names, ...secretFiles].sort())
     for (const line of example.matchAll(/(^.*\n)^([A-Z_0-9]+)=/gm)) {
       t.ok(line[1]?.startsWith('# '), `${line[2]} is described`)
     }
     const table = readFileSync(join(root, 'docs/production.md'), 'utf8')
     t.same([...table.matchAll(/^\| `([A-Z_0-9]+)` +\|/gm)].map((match) => match[1]).sort(), names)
+    for (const name of secretFiles) t.ok(table.includes(`\`${name}\``), name)
     t.ok(example.includes(`JWT_SECRET=${exampleSecret}`))
   },
 )
@@ -31,8 +34,8 @@ t.test('the defaults of the example are those of the parser', async (t) => {
   const example = readFileSync(join(root, '.env.example'), 'utf8')
   for (const [, name, value] of example.matchAll(/^([A-Z_0-9]+)=(.*)$/gm)) {
     if (name === 'JWT_SECRET') continue
-    const setting = settings[name as keyof typeof settings]
-    t.equal(setting.fallback ?? '', value, `${name}`)
+    const fallback = settings[name as keyof typeof settings]?.fallback
+    t.equal(fallback ?? '', value, `${name}`)
   }
 })
 
@@ -129,6 +132,7 @@ t.test('a variable that resembles a setting is known for it, others are not', as
     OLLAMA_MODEL: 'DEFAULT_MODEL',
     OLLAMA_IDLE_TIMEOUT: 'OLLAMA_IDLE_TIMEOUT_MS',
     node_env: 'NODE_ENV',
+    METRICS_TOKN_FILE: 'METRICS_TOKEN_FILE',
   }
   for (const [name, setting] of Object.entries(rows)) {
     t.strictSame(misnamedSettings({ [name]: 'x' }), [{ name, setting }], name)
