@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { eventually } from './eventually.js'
+import { freePort } from './free-port.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
@@ -50,12 +50,4 @@ export async function startOllama(t: Teardown, binary: string, models: string) {
       child = await start()
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
 }

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { Redis } from 'ioredis'
+import { freePort } from './free-port.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
@@ -27,13 +27,4 @@ export async function startRedis(t: Teardown) {
   const client = new Redis(url)
   t.teardown(() => client.disconnect())
   return { url, client }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
