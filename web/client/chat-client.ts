@@ -48,7 +48,7 @@ export type ChatClientEvents = SessionEvents &
     'chat-deleted': { chatId: string }
   }
 
-export interface SendOptions extends CallOptions {
+export interface SendOptions {
   /** Names the message: sent again under the same name it is stored once. Made up unless given. */
   clientMessageId?: string
 }
@@ -235,14 +235,18 @@ export class ChatClient {
   async send(
     chatId: string,
     input: MessageInput | string,
-    { clientMessageId = randomName(), signal }: SendOptions = {},
+    { clientMessageId = randomName() }: SendOptions = {},
   ): Promise<Turn> {
-    signal?.throwIfAborted()
     const userId = await this.#session.userId()
     if (userId === undefined) throw new ChatError('SIGNED_OUT', 'Sign in before sending.')
     const body = typeof input === 'string' ? { content: input } : input
     const message = { ...body, chatId, clientMessageId, userId, writtenAt: Date.now() }
     return this.#outbox.send(message)
+  }
+
+  /** Gives up a message that is pending, unless it is on its way already. */
+  discard(clientMessageId: string): void {
+    this.#outbox.discard(clientMessageId)
   }
 
   /** Sends a message and resolves with the reply's final record, over broken connections and restarts. */

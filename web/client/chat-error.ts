@@ -16,7 +16,8 @@ export interface ErrorDetail {
  * `code` is the server's, or one of this package: `NETWORK` (no connection), `TIMEOUT` (no answer in
  * time), `BAD_RESPONSE` (an answer that is not this API's), `SIGNED_OUT` (nobody is signed in),
  * `DISCONNECTED` (the server closed the socket for good), `CLOSED` (the client was closed),
- * `TOO_MANY_PENDING` (too many messages wait to be sent).
+ * `TOO_MANY_PENDING` (too many messages wait to be sent), `DISCARDED` (a message was given up),
+ * `BAD_URL` (the option `url` is not a server's).
  */
 export class ChatError extends Error {
   override readonly name = 'ChatError'

@@ -78,6 +78,7 @@ export class Outbox {
   readonly #last = new Map<string, Promise<unknown>>()
   /** What this client is delivering. */
   readonly #deliveries = new Map<string, Promise<Turn>>()
+  readonly #discarded = new Set<string>()
   #wake = new AbortController()
   #stopped: ChatError | undefined
 
@@ -112,6 +113,13 @@ export class Outbox {
     }
   }
 
+  /** Gives a message up, unless it is on its way already. */
+  discard(clientMessageId: string): void {
+    if (this.#deliveries.has(clientMessageId)) this.#discarded.add(clientMessageId)
+    else this.#remove({ clientMessageId })
+    this.wake()
+  }
+
   /** The connection is back: waits no longer. */
   wake(): void {
     this.#wake.abort()
@@ -140,6 +148,7 @@ export class Outbox {
       .catch(() => {})
       .then(() => {
         this.#deliveries.delete(clientMessageId)
+        this.#discarded.delete(clientMessageId)
         if (this.#last.get(chatId) === settled) this.#last.delete(chatId)
       })
     this.#last.set(chatId, settled)
@@ -165,6 +174,7 @@ export class Outbox {
     let refusals = 0
     for (let failures = 0; ; failures += 1) {
       if (this.#stopped) throw this.#stopped
+      if (this.#discarded.has(message.clientMessageId)) throw discarded()
       try {
         return await this.#deliver(message)
       } catch (error) {
@@ -176,7 +186,7 @@ export class Outbox {
     }
   }
 
-  #remove({ clientMessageId }: PendingMessage): void {
+  #remove({ clientMessageId }: Pick<PendingMessage, 'clientMessageId'>): void {
     this.#write(this.#store.read().filter((kept) => kept.clientMessageId !== clientMessageId))
   }
 
@@ -185,6 +195,8 @@ export class Outbox {
     this.events.tell('pending', messages)
   }
 }
+
+const discarded = () => new ChatError('DISCARDED', 'The message was given up before it was sent.')
 
 /** Nobody is known to have decided on the message. */
 const isUnanswered = ({ code }: ChatError) =>

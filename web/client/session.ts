@@ -30,7 +30,7 @@ interface SessionParts {
   lockName: string
 }
 
-const maxFailures = 8
+const maxFailures = 4
 /** A tab that is frozen while it holds the lock must not stop the others. */
 const lockMs = 10_000
 /** Errors that end a session, whichever call meets them. */
