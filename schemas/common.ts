@@ -57,6 +57,7 @@ export const Cursor = Type.String({
   minLength: 1,
   maxLength: 200,
   description: 'The `nextCursor` of the page before; opaque.',
+  examples: [examples.cursor],
 })
 
 export const NextCursor = Type.Unsafe<string | null>({

@@ -94,6 +94,7 @@ export const examples = {
   reply,
   messageStart,
   messageChunk,
+  cursor: 'q1Yw0f0o6oTt1q2rWyIyMDI2LTExLTI5VDIxOjMwOjAyLjAwMFoiXQ',
   requestId: '0b9e6c1c-8f3e-4d57-9a51-6f2f6f0f7f7e',
   idempotencyKey: 'a-little-sad-1',
 }

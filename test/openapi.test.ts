@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
-import { api, startApp } from './services/app.js'
+import { errorTable } from '../src/errors.js'
+import { api, register, startApp } from './services/app.js'
 
 interface Operation {
   operationId?: string
@@ -7,22 +10,28 @@ interface Operation {
   summary?: string
   description?: string
   security?: unknown[]
-  requestBody?: { content: Record<string, { schema: Schema }> }
-  responses: Record<string, { content?: Record<string, { schema?: Schema }> }>
+  parameters?: { in: string; required: boolean; schema: Schema }[]
+  requestBody?: { required: boolean; content: Record<string, { schema: Schema }> }
+  responses: Record<
+    string,
+    { headers?: Record<string, Schema>; content?: Record<string, { schema?: Schema }> }
+  >
 }
 
 interface Schema {
   $ref?: string
+  enum?: string[]
+  description?: string
   [keyword: string]: unknown
 }
 
 interface Document {
   openapi: string
-  info: { license?: { name: string; url: string } }
+  info: { title: string; version: string; license?: { name: string; url: string } }
   servers: { url: string }[]
   security: unknown[]
   tags: { name: string; description: string }[]
-  components: { schemas: Record<string, unknown> }
+  components: { schemas: Record<string, Schema> }
   paths: Record<string, Record<string, Operation>>
 }
 
@@ -140,6 +149,70 @@ t.test('the OpenAPI document', async (t) => {
     t.ok(used.has(`${componentPrefix}MessageStart`) && used.has(`${componentPrefix}MessageChunk`))
   })
 
+  t.test('wants no parameter that has a default, and no body that may be left out', async (t) => {
+    for (const { name, operation } of operations) {
+      for (const { in: place, required, schema } of operation.parameters ?? []) {
+        t.equal(required, place === 'path', `${name} ${place}`)
+        if (schema.default !== undefined) t.notOk(required)
+      }
+    }
+    const create = operations.find(({ operation }) => operation.operationId === 'createChat')
+    t.equal(create?.operation.requestBody?.required, false)
+    t.equal((await api(url, (await register(url)).token)('POST', '/api/ai/chats')).status, 201)
+  })
+
+  t.test('has one stream, without a schema, whose errors are JSON', async (t) => {
+    const stream = operations.find(({ operation }) => operation.operationId === 'streamMessage')
+    const { '200': success, ...errors } = stream?.operation.responses ?? {}
+    t.same(success?.content?.['text/event-stream']?.schema, {})
+    t.match(stream?.operation.description, `(${componentPrefix}StreamEvent)`)
+    for (const [status, { content }] of Object.entries(errors)) {
+      t.same(Object.keys(content ?? {}), ['application/json'], status)
+    }
+    for (const name of ['MessageStartFrame', 'MessageChunkFrame', 'MessageFrame', 'FaultFrame']) {
+      t.ok(references(document.components.schemas.StreamEvent).includes(componentPrefix + name))
+    }
+  })
+
+  t.test('has each value of an enumeration in one of them', async (t) => {
+    const values = Object.values(document.components.schemas).flatMap((model) => model.enum ?? [])
+    t.ok(values.length > 5)
+    t.equal(new Set(values).size, values.length, 'Go names constants by their values alone')
+  })
+
+  t.test('tells cause and remedy of each error, and its version is the package’s', async (t) => {
+    const { ErrorCode } = document.components.schemas
+    t.equal(ErrorCode?.enum, undefined, 'codes may be added')
+    for (const { code, cause, remedy } of errorTable) {
+      t.match(ErrorCode?.description, `\`${code}\``)
+      t.match(ErrorCode?.description, `${cause} | ${remedy} |`)
+    }
+    const manifest = readFileSync(join(import.meta.dirname, '../../package.json'), 'utf8')
+    t.equal(document.info.version, JSON.parse(manifest).version)
+  })
+
+  t.test('tells of the headers that a client acts on', async (t) => {
+    const user = await register(url)
+    const { body: chat } = await api(url, user.token)<{ id: string }>('POST', '/api/ai/chats')
+    const path = '/api/ai/chats/{chatId}/messages'
+    const headersOf = (status: string) =>
+      Object.keys(document.paths[path]?.post?.responses[status]?.headers ?? {})
+    t.match(headersOf('201'), ['Location'])
+    t.match(headersOf('429'), ['X-Request-Id', 'Retry-After'])
+    const { status, headers } = await api(url, user.token)(
+      'POST',
+      path.replace('{chatId}', chat.id),
+      { content: 'Hello' },
+      { prefer: 'respond-async' },
+    )
+    t.equal(status, 202)
+    t.ok(headersOf('202').includes('RateLimit-Remaining'))
+    for (const name of headersOf('202')) t.ok(headers.get(name), name)
+    const left = Number(headers.get('ratelimit-limit')) - Number(headers.get('ratelimit-remaining'))
+    t.equal(left, 2, 'of the minute’s requests two are used')
+    t.match(headers.get('ratelimit-reset'), /^\d{1,2}$/)
+  })
+
   t.test('has every route of the API', async (t) => {
     const api = routes.filter(
       ({ method, path }) =>
@@ -159,6 +232,10 @@ t.test('the OpenAPI document', async (t) => {
     }
     const { body: script } = await call<string>('GET', '/docs/static/swagger-initializer.js')
     t.match(script, 'validatorUrl: null')
+    t.match(script, '"deepLinking":true')
+    t.match(script, 'data:image/svg+xml', 'the product’s logo')
+    const { body: shown } = await call<string>('GET', '/docs/')
+    t.match(shown, `<title>${document.info.title}: the API</title>`)
     const { headers } = await call<string>('GET', '/docs/')
     t.match(headers.get('content-security-policy'), "default-src 'self'")
     t.notMatch(headers.get('content-security-policy'), /https?:|\*/)

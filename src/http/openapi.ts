@@ -84,12 +84,12 @@ const responseHeaders = {
   'RateLimit-Limit': {
     description: 'How many requests a minute has; absent where that limit is off.',
     schema: { type: 'integer', minimum: 1 },
-    example: 600,
+    example: 6000,
   },
   'RateLimit-Remaining': {
     description: 'How many of them are left.',
     schema: { type: 'integer', minimum: 0 },
-    example: 597,
+    example: 5997,
   },
   'RateLimit-Reset': {
     description: 'In how many seconds the next minute begins.',
@@ -133,7 +133,7 @@ function inOrder({ tags, paths }: ApiDocument): Record<string, PathItem> {
   const rankOf = (item: PathItem): number => {
     const [first] = Object.values(item)
     const tag = tags.findIndex(({ name }) => name === first?.tags?.[0])
-    return tag * 2 + ('delete' in item ? 1 : 0)
+    return 'delete' in item ? tags.length + tag : tag
   }
   return Object.fromEntries(Object.entries(paths).sort(([, a], [, b]) => rankOf(a) - rankOf(b)))
 }
