@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import { Histogram } from 'prom-client'
 import { exposedFiles, holdDataDir, keptSecret } from '../src/stores/data-dir.js'
+import { databaseOf, describeUri } from '../src/stores/mongo-uri.js'
 import { openSqliteStore } from '../src/stores/sqlite.js'
 import type { Store } from '../src/stores/store.js'
 import { timedStore } from '../src/stores/timed.js'
@@ -67,7 +68,7 @@ export default fp(
     }
 
     async function openMongo(uri: string): Promise<Store> {
-      const where = describe(uri)
+      const where = describeUri(uri)
       const database = databaseOf(uri)
       // Shorter than Fastify's own limit, so that the error below is the one shown.
       const deadline = Date.now() + config.START_TIMEOUT_MS * 0.6
@@ -99,14 +100,3 @@ export default fp(
   },
   { name: 'db', dependencies: ['observability'] },
 )
-
-/** The database that the URI names, or the default. */
-const databaseOf = (uri: string) => /^[^/]*\/\/[^/]*\/([^?]+)/.exec(uri)?.[1] ?? 'durable-chat'
-
-/** The URI's hosts and database. Everything before the last @ may be a password. */
-function describe(uri: string): string {
-  return uri
-    .replace(/^mongodb(\+srv)?:\/\//, '')
-    .replace(/^.*@/s, '')
-    .replace(/\?.*$/s, '')
-}

@@ -1,7 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs'
 import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
-import { type Config, misnamedSettings, parseConfig, parseEnvFile } from './config.js'
+import { type Config, misnamedSettings, parseConfig } from './config.js'
+import { withEnvFile } from './environment.js'
 import { endLog, loggerOptions, logOutput } from './logging.js'
 
 /** Prints one line that says what to do, and ends the process. */
@@ -36,13 +36,13 @@ function logOpen(app: ReturnType<typeof createApp>): void {
 }
 
 async function start(): Promise<void> {
-  const file = existsSync('.env') ? parseEnvFile(readFileSync('.env')) : {}
-  // The environment wins over .env.
-  Object.assign(process.env, { ...file, ...process.env })
-  const config = parseConfig(process.env)
+  const { environment, inFile } = withEnvFile(process.env)
+  // Libraries read variables of their own, such as DEBUG.
+  Object.assign(process.env, environment)
+  const config = parseConfig(environment)
   const output = logOutput()
   const app = createApp(config, { logger: { ...loggerOptions(config), stream: output } })
-  for (const { name, setting } of misnamedSettings(process.env, Object.keys(file))) {
+  for (const { name, setting } of misnamedSettings(environment, inFile)) {
     app.log.warn({ name, setting }, `${name} is not read: the name of the setting is ${setting}`)
   }
   const grace = { delay: config.SHUTDOWN_GRACE_MS, skip: [...stopSignals] }

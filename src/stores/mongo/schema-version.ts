@@ -2,7 +2,7 @@ import type { Db } from 'mongodb'
 import { collectionNames } from './collections.js'
 
 /** The layout that this program reads and writes. Before 3 (release 0.1) ids were strings. */
-const schemaVersion = 3
+export const schemaVersion = 3
 
 /**
  * Marks the database with this program's layout version. Several processes may do so at once.

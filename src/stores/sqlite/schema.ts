@@ -100,6 +100,9 @@ const steps = [
   `,
 ] as const
 
+/** The schema that this program writes. */
+export const newestSchema = steps.length
+
 /**
  * Brings the file to the newest schema, each step wholly or not at all.
  * @throws Error when a newer version of the program wrote the file, which is then left as it is.
