@@ -219,7 +219,11 @@ export const MessageChunk = Model(
       offset: Type.Integer({ description: 'Where `delta` begins, in UTF-16 units.' }),
       delta: Type.String({ description: 'The text from `offset` on.' }),
       thinking: Type.Optional(
-        Type.Literal(true, { description: '`delta` is thinking, which has offsets of its own.' }),
+        // Java's generator makes a string of `const: true`.
+        Type.Unsafe<true>({
+          type: 'boolean',
+          description: 'True where `delta` is thinking, which has offsets of its own; else absent.',
+        }),
       ),
     },
     {
