@@ -5,8 +5,8 @@
 #
 #   test/services/services.sh run COMMAND…
 #
-# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX (the program), and
-# TEST_OLLAMA_URL. That last one has two models: smollm2:135m, whose template lets a begun answer be
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX and TEST_CHROMIUM (the programs),
+# TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two models: smollm2:135m, whose template lets a begun answer be
 # continued, and smollm2-guessed:135m, under the template that Ollama guesses, which doesn't. A test
 # that must kill an Ollama starts its own, of TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on
 # PATH.
@@ -15,6 +15,7 @@ set -euo pipefail
 mongo_version=1.47.0
 ollama_version=0.11.4
 smollm_version=0.1.2
+python_socketio_version=5.18.1
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/durable-chat-services
@@ -73,6 +74,7 @@ install_tools() {
   local missing=()
   command -v redis-server redis-cli >/dev/null || missing+=(redis-server)
   find_nginx >/dev/null || missing+=(nginx)
+  command -v chromium >/dev/null || missing+=(chromium)
   command -v curl >/dev/null || missing+=(curl)
   command -v javac >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
@@ -99,6 +101,15 @@ install_mongo() {
   within 600 'Maven Central' mvn -B -q -f "$work/pom.xml" dependency:copy-dependencies \
     -DincludeScope=runtime -DoutputDirectory="$work/mongo"
   mv "$work/mongo" "$target"
+}
+
+install_python_socketio() {
+  local target=$cache/python-socketio-$python_socketio_version
+  [ -d "$target" ] && return
+  say "fetching python-socketio $python_socketio_version"
+  within 300 'PyPI' python3 -m pip install --target "$work/python-socketio" \
+    "python-socketio==$python_socketio_version" requests==2.34.2 websocket-client==1.9.2
+  mv "$work/python-socketio" "$target"
 }
 
 install_ollama() {
@@ -226,6 +237,7 @@ for left in "$cache"/run-*; do kill -0 "${left##*-}" 2>/dev/null || rm -rf "$lef
 install_tools
 install_mongo
 install_smollm
+install_python_socketio
 install_ollama
 exec 9>&-
 
@@ -242,6 +254,8 @@ export MONGODB_URI=mongodb://127.0.0.1:${ports[7]}
 export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
 TEST_NGINX=$(find_nginx)
 export TEST_NGINX
+TEST_CHROMIUM=$(command -v chromium)
+export TEST_CHROMIUM TEST_PYTHONPATH=$cache/python-socketio-$python_socketio_version
 export TEST_OLLAMA_BINARY=$cache/ollama-$ollama_version/ollama TEST_OLLAMA_MODELS=$work/models
 for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_NGINX TEST_OLLAMA_URL; do say "$name=${!name}"; done
 
