@@ -5,11 +5,11 @@
 #
 #   test/services/services.sh run COMMAND…
 #
-# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX and TEST_CHROMIUM (the programs),
-# TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two models: smollm2:135m, whose template lets a begun answer be
-# continued, and smollm2-guessed:135m, under the template that Ollama guesses, which doesn't. A test
-# that must kill an Ollama starts its own, of TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on
-# PATH.
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX and TEST_CHROMIUM (programs),
+# TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two models:
+# smollm2:135m, whose template lets a begun answer be continued, and smollm2-guessed:135m, under the
+# template that Ollama guesses, which doesn't. A test that must kill an Ollama starts its own, of
+# TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on PATH.
 set -euo pipefail
 
 mongo_version=1.47.0
