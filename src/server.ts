@@ -81,6 +81,8 @@ async function start(): Promise<void> {
     throw listenProblem(error, config)
   })
   clearTimeout(giveUp)
+  // PM2 and other parents with a channel wait for it before they restart the next server.
+  process.send?.('ready')
 }
 
 /** Replaces a listen error with one that says which setting to change. */

