@@ -89,7 +89,7 @@ export class ChatClient {
     this.#session = new Session({
       store: tokens,
       refresh: (refreshToken) => refresher.refresh(refreshToken),
-      locks: webLocks(),
+      locks: tokens.watch && webLocks(),
       lockName: `durable-chat.tokens ${this.url}`,
     })
     this.rest = new Rest(this.url, createFetch(this.#fetch, timeoutMs), this.#session)

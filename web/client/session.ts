@@ -9,9 +9,9 @@ import type { SignedIn, TokenPair } from './types.js'
 export interface Locks {
   request<T>(
     name: string,
-    options: { signal: AbortSignal },
-    run: () => Promise<T>,
-  ): Promise<T | undefined>
+    options: { signal?: AbortSignal; ifAvailable?: boolean },
+    run: (lock: unknown) => Promise<T>,
+  ): Promise<T>
 }
 
 export interface SessionEvents {
@@ -25,6 +25,7 @@ interface SessionParts {
   store: TokenStore
   /** Exchanges a refresh token for the next pair. */
   refresh: (refreshToken: string) => Promise<TokenPair>
+  /** Where the store is shared between tabs. */
   locks: Locks | undefined
   /** The server's, so that tabs of several servers do not wait for each other. */
   lockName: string
@@ -33,6 +34,10 @@ interface SessionParts {
 const maxFailures = 4
 /** A tab that is frozen while it holds the lock must not stop the others. */
 const lockMs = 10_000
+/** How long a pair that was spent is marked for other tabs, which may see the next one late. */
+const spentMs = 10_000
+const lookMs = 20
+const maxLooks = 50
 /** Errors that end a session, whichever call meets them. */
 const endCodes: ReadonlySet<string> = new Set(['LOGGED_OUT', 'TOKEN_REUSED', 'ACCOUNT_DELETED'])
 
@@ -121,25 +126,25 @@ export class Session implements TokenSource {
     if (!locks) return renew()
     const limit = new AbortController()
     const timer = setTimeout(() => limit.abort(), lockMs)
-    const begun = { is: false }
+    let hasBegun = false
+    const run = () => {
+      hasBegun = true
+      clearTimeout(timer)
+      return renew()
+    }
     try {
-      const renewed = await locks.request(lockName, { signal: limit.signal }, () => {
-        begun.is = true
-        clearTimeout(timer)
-        return renew()
-      })
-      if (renewed) return renewed
+      return await locks.request(lockName, { signal: limit.signal }, run)
     } catch (error) {
-      if (begun.is) throw error
+      if (hasBegun) throw error
+      return await renew()
     } finally {
       clearTimeout(timer)
     }
-    return renew()
   }
 
   async #renew(refused: string | undefined): Promise<Tokens> {
     for (let failures = 0; ; failures += 1) {
-      const tokens = await this.#read()
+      const tokens = await this.#newest()
       if (!tokens) throw signedOut()
       if (isUsable(tokens, refused)) return tokens
       try {
@@ -167,7 +172,41 @@ export class Session implements TokenSource {
     const now = await this.#parts.store.read()
     if (now?.session !== before.session) throw signedOut()
     await this.#parts.store.write(tokens)
+    await this.#markSpent(before)
     return tokens
+  }
+
+  /** Another tab's write may be seen late, but the mark that it leaves under a lock is seen at once. */
+  async #newest(): Promise<Tokens | undefined> {
+    for (let looks = 0; ; looks += 1) {
+      const tokens = await this.#read()
+      if (!tokens || looks === maxLooks || !(await this.#isSpent(tokens))) return tokens
+      await pause(lookMs)
+    }
+  }
+
+  #isSpent(tokens: Tokens): Promise<boolean> {
+    const { locks } = this.#parts
+    if (!locks) return Promise.resolve(false)
+    const options = { ifAvailable: true }
+    return locks.request(this.#markOf(tokens), options, async (lock) => lock === null)
+  }
+
+  async #markSpent(tokens: Tokens): Promise<void> {
+    const { locks } = this.#parts
+    if (!locks) return
+    await new Promise<void>((granted) => {
+      const hold = () => {
+        granted()
+        return pause(spentMs)
+      }
+      // It fails only when the page goes away.
+      locks.request(this.#markOf(tokens), {}, hold).catch(() => granted())
+    })
+  }
+
+  #markOf({ session, renewAt }: Tokens): string {
+    return `${this.#parts.lockName} spent ${session} ${renewAt}`
   }
 }
 

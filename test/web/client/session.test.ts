@@ -22,6 +22,24 @@ function newStorage(): WebStorage & { readonly entries: Map<string, string> } {
   }
 }
 
+/** Web Locks, whose holders of one name wait for each other. */
+function newLocks(): Locks {
+  const held = new Map<string, Promise<unknown>>()
+  return {
+    async request(name, { ifAvailable }, run) {
+      if (ifAvailable && held.has(name)) return run(null)
+      const turn = (held.get(name) ?? Promise.resolve()).then(() => run({}))
+      const over = turn
+        .catch(() => {})
+        .then(() => {
+          if (held.get(name) === over) held.delete(name)
+        })
+      held.set(name, over)
+      return turn
+    },
+  }
+}
+
 const refreshCall = 'POST /api/auth/refresh'
 const shortLife = { JWT_EXPIRES_IN: '2s' }
 /** After this a token of two seconds has expired. */
@@ -71,14 +89,7 @@ t.test('two clients of one store, as two tabs are, go on with each other’s tok
 })
 
 t.test('with locks, one of many tabs renews', async (t) => {
-  let waiting: Promise<unknown> = Promise.resolve()
-  const locks: Locks = {
-    request: (_name, _options, run) => {
-      const turn = waiting.then(run)
-      waiting = turn.catch(() => {})
-      return turn
-    },
-  }
+  const locks = newLocks()
   const kept = newStorage()
   let refreshes = 0
   const tab = () =>
@@ -100,6 +111,36 @@ t.test('with locks, one of many tabs renews', async (t) => {
   t.equal(refreshes, 1)
 })
 
+t.test('a tab that sees another’s tokens late waits for them', async (t) => {
+  const locks = newLocks()
+  const kept = newStorage()
+  let seen = ''
+  /** The second tab's view of the storage. */
+  const late = { ...kept, getItem: () => seen }
+  const spent: string[] = []
+  const tab = (storage: WebStorage) =>
+    new Session({
+      store: storedTokens(storage),
+      refresh: async (refreshToken) => {
+        spent.push(refreshToken)
+        return { token: `${refreshToken}+`, refreshToken: `${refreshToken}+`, expiresIn: 60 }
+      },
+      locks,
+      lockName: 'tokens',
+    })
+  const [first, second] = [tab(kept), tab(late)]
+  const user = { id: 'a'.repeat(24), username: 'ada', email: '', createdAt: '' }
+  await first.start({ token: 'r', refreshToken: 'r', expiresIn: 0, user })
+  const update = () => {
+    seen = [...kept.entries.values()][0] ?? ''
+  }
+  update()
+  t.equal(await first.token(), 'r+')
+  setTimeout(update, 50)
+  t.equal(await second.token(), 'r+')
+  t.same(spent, ['r'])
+})
+
 t.test('a tab that holds the lock and is frozen stops nobody', async (t) => {
   const wait = globalThis.setTimeout
   t.teardown(() => {
@@ -107,10 +148,12 @@ t.test('a tab that holds the lock and is frozen stops nobody', async (t) => {
   })
   globalThis.setTimeout = Object.assign((run: () => void) => wait(run, 0), wait)
   const locks: Locks = {
-    request: (_name, { signal }) =>
-      new Promise((_resolve, reject) => {
-        signal.addEventListener('abort', () => reject(signal.reason))
-      }),
+    request: (_name, { signal, ifAvailable }, run) =>
+      ifAvailable || !signal
+        ? run({})
+        : new Promise((_resolve, reject) => {
+            signal.addEventListener('abort', () => reject(signal.reason))
+          }),
   }
   const session = new Session({
     store: storedTokens(newStorage()),
