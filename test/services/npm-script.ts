@@ -12,7 +12,17 @@ interface Teardown {
 
 const root = join(import.meta.dirname, '../../..')
 /** What a server is built from. */
-const code = ['scripts', 'src', 'plugins', 'routes', 'schemas', 'web', 'package.json']
+const code = [
+  'scripts',
+  'src',
+  'plugins',
+  'routes',
+  'schemas',
+  'web',
+  'docs',
+  'package.json',
+  'tsconfig.json',
+]
 
 function isThere(pid: number): boolean {
   try {
