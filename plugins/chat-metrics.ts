@@ -4,7 +4,12 @@ import type { Message, MessageChunk, MessageStart } from '../schemas/messages.js
 import type { ChatEventsListener } from '../src/reply/chat-events.js'
 
 /** From milliseconds to minutes, in seconds. */
-const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
+const buckets = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300]
+/** Of token gaps: a model says 5 to 200 tokens a second, and stalls for seconds. */
+const gapBuckets = [0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 3, 10, 30]
+const endStatuses = ['complete', 'stopped', 'interrupted', 'error']
+/** Replies whose last text is remembered; more do not run on one server. */
+const maxTimed = 20_000
 
 /** Metrics of this server's sockets and of the replies that it runs, counted from the chat events. */
 export default fp(
@@ -29,6 +34,8 @@ export default fp(
       labelNames: ['status'] as const,
       registers,
     })
+    // From the start, so that the first one is an increase.
+    for (const status of endStatuses) ended.inc({ status }, 0)
     const takeovers = new Counter({
       name: 'chat_replies_taken_over_total',
       help: 'Replies taken over from another process.',
@@ -37,7 +44,7 @@ export default fp(
     const tokens = new Counter({
       name: 'chat_tokens_total',
       help: 'Tokens as Ollama counts them, of prompts and of replies.',
-      labelNames: ['of'] as const,
+      labelNames: ['kind'] as const,
       registers,
     })
     const queueWait = new Histogram({
@@ -47,35 +54,48 @@ export default fp(
       registers,
     })
     const firstToken = new Histogram({
-      name: 'chat_first_token_seconds',
+      name: 'chat_time_to_first_token_seconds',
       help: 'From a reply’s turn to its first text or thinking.',
       buckets,
       registers,
     })
+    const tokenGap = new Histogram({
+      name: 'chat_token_gap_seconds',
+      help: 'From one frame of a reply’s text or thinking to the next.',
+      buckets: gapBuckets,
+      registers,
+    })
 
-    /** When each reply without text began, in milliseconds. */
-    const begun = new Map<string, number>()
+    /** Of each running reply, in milliseconds: when it began, while it has no text, and its last text. */
+    const times = new Map<string, { began: number | undefined; last: number }>()
 
     function onStart({ id, epoch, position, createdAt }: MessageStart): void {
       if (position !== undefined) return
       if (epoch > 1) takeovers.inc()
       else queueWait.observe((Date.now() - Date.parse(createdAt)) / 1000)
-      begun.set(id, performance.now())
+      const now = performance.now()
+      times.delete(id)
+      times.set(id, { began: now, last: now })
+      // One that another server took over may not be heard of again.
+      if (times.size > maxTimed) for (const [oldest] of times) return void times.delete(oldest)
     }
 
     function onChunk({ messageId }: MessageChunk): void {
-      const began = begun.get(messageId)
-      if (began === undefined) return
-      begun.delete(messageId)
-      firstToken.observe((performance.now() - began) / 1000)
+      const time = times.get(messageId)
+      if (!time) return
+      const now = performance.now()
+      if (time.began === undefined) tokenGap.observe((now - time.last) / 1000)
+      else firstToken.observe((now - time.began) / 1000)
+      time.began = undefined
+      time.last = now
     }
 
     function onMessage({ id, role, status, usage }: Message): void {
       if (role !== 'assistant') return
-      begun.delete(id)
+      times.delete(id)
       ended.inc({ status })
-      tokens.inc({ of: 'prompts' }, usage?.promptTokens ?? 0)
-      tokens.inc({ of: 'replies' }, usage?.replyTokens ?? 0)
+      tokens.inc({ kind: 'prompt' }, usage?.promptTokens ?? 0)
+      tokens.inc({ kind: 'reply' }, usage?.replyTokens ?? 0)
     }
 
     const listener: ChatEventsListener = {

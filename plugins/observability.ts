@@ -1,7 +1,7 @@
 import { hash, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { collectDefaultMetrics, Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 import type { Health, HealthStatus } from '../schemas/health.js'
 import { isLoopback } from '../src/auth/client-network.js'
 import { AppError } from '../src/errors.js'
@@ -70,6 +70,19 @@ export default fp(
         checking = undefined
       })
       return checking
+    })
+
+    const up = new Gauge({
+      name: 'chat_service_up',
+      help: 'Whether a service answers, as GET /health/ready tells it.',
+      labelNames: ['service'] as const,
+      registers: [metrics],
+      async collect() {
+        const { services } = await fastify.checkHealth()
+        for (const [service, { status }] of Object.entries(services)) {
+          up.set({ service }, status === 'ok' ? 1 : 0)
+        }
+      },
     })
 
     fastify.addHook('onRequest', (request, reply, done) => {

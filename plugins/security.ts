@@ -82,6 +82,8 @@ export default fp(
         'Idempotency-Key',
         'Last-Event-ID',
         'Prefer',
+        'Traceparent',
+        'Tracestate',
       ],
       exposedHeaders: [
         'Location',

@@ -7,6 +7,7 @@ import Fastify, { type FastifyHttpOptions } from 'fastify'
 import { createTrust } from './auth/client-network.js'
 import type { Config } from './config.js'
 import { answerClientError } from './http/client-error.js'
+import { traceIdOf } from './http/trace-context.js'
 import { ignoreOtherUpgrades, isWebSocketUpgrade } from './http/upgrades.js'
 
 declare module 'fastify' {
@@ -44,6 +45,10 @@ export function createApp(config: Config, options: FastifyHttpOptions<Server> = 
       disableRequestLogging: true,
       requestIdLogLabel: 'requestId',
     }),
+    childLoggerFactory: (logger, bindings, options, request) => {
+      const traceId = traceIdOf(request.headers.traceparent)
+      return logger.child(traceId === undefined ? bindings : { ...bindings, traceId }, options)
+    },
     forceCloseConnections: 'idle',
     // GET /health/ready tells that the server is closing, and the engine refuses new messages.
     return503OnClosing: false,

@@ -35,10 +35,14 @@ t.test('what replies, sockets, the store and the cache do is told', async (t) =>
   t.equal(value('chat_replies_waiting'), 0)
   t.equal(value('chat_replies_ended_total{status="complete"}'), 1)
   t.equal(value('chat_replies_ended_total{status="error"}'), 1)
-  t.equal(value('chat_tokens_total{of="replies"}'), first.body.reply.usage?.replyTokens)
+  t.equal(value('chat_tokens_total{kind="reply"}'), first.body.reply.usage?.replyTokens)
   t.equal(value('chat_queue_wait_seconds_count'), 3)
-  t.ok((value('chat_first_token_seconds_count') ?? 0) >= 2)
+  t.ok((value('chat_time_to_first_token_seconds_count') ?? 0) >= 2)
+  t.ok((value('chat_token_gap_seconds_count') ?? 0) >= 1)
   t.equal(value('chat_replies_taken_over_total'), 0)
+  for (const service of ['db', 'redis', 'ollama']) {
+    t.equal(value(`chat_service_up{service="${service}"}`), 1)
+  }
   t.ok((value('store_operation_duration_seconds_count{operation="appendTurn"}') ?? 0) >= 3)
   t.equal(value('cache_reads_total{kind="chats",result="hit"}'), 1)
   t.ok(value('nodejs_eventloop_lag_p99_seconds') !== undefined)

@@ -182,6 +182,43 @@ t.test('metrics count requests by route, and show the process', async (t) => {
   t.match(text, 'process_resident_memory_bytes')
 })
 
+t.test('a request’s trace id is on each of its log lines, when it is valid', async (t) => {
+  const lines: Record<string, unknown>[] = []
+  const stream = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(JSON.parse(String(chunk)))
+      done()
+    },
+  })
+  const logger = { ...loggerOptions({ LOG_LEVEL: 'debug' }), stream }
+  const { app, url } = await startApp(t, {}, undefined, { logger })
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  lines.length = 0
+  for (const traceparent of [`00-${traceId}-b7ad6b7169203331-01`, '00-canary-01']) {
+    for (const path of ['/api/ai/chats', '/nowhere']) {
+      await (await fetch(url + path, { headers: { traceparent } })).arrayBuffer()
+    }
+  }
+  await app.close()
+  const found = lines.filter(({ requestId }) => requestId).map(({ msg, traceId }) => [msg, traceId])
+  const each = (id: string | undefined) => [
+    ['request refused', id],
+    ['request', id],
+    ['request refused', id],
+    ['request', id],
+  ]
+  t.strictSame(found, [...each(traceId), ...each(undefined)])
+  t.notMatch(JSON.stringify(lines), 'canary')
+})
+
+t.test('metrics tell which service is away', async (t) => {
+  const { services, get } = await start(t)
+  services.redis = () => Promise.reject(new Error('away'))
+  const { text } = await get('/metrics')
+  t.match(text, 'chat_service_up{service="db"} 1')
+  t.match(text, 'chat_service_up{service="redis"} 0')
+})
+
 t.test('two apps in one process count apart', async (t) => {
   const one = await start(t)
   const other = await start(t)

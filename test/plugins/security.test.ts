@@ -72,6 +72,8 @@ t.test('origins', async (t) => {
       'Idempotency-Key',
       'Last-Event-ID',
       'Prefer',
+      'Traceparent',
+      'Tracestate',
     ])
       t.match(allowed, name)
     for (const method of ['GET', 'POST', 'PATCH', 'DELETE'])

@@ -77,6 +77,7 @@ install_tools() {
   find_nginx >/dev/null || missing+=(nginx)
   command -v chromium >/dev/null || missing+=(chromium)
   command -v openssl >/dev/null || missing+=(openssl)
+  command -v promtool >/dev/null || missing+=(prometheus)
   command -v curl >/dev/null || missing+=(curl)
   command -v javac >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
@@ -269,6 +270,8 @@ TEST_NGINX=$(find_nginx)
 export TEST_NGINX TEST_PM2=$cache/pm2-$pm2_version/node_modules/.bin/pm2
 TEST_CHROMIUM=$(command -v chromium)
 export TEST_CHROMIUM TEST_PYTHONPATH=$cache/python-socketio-$python_socketio_version
+TEST_PROMTOOL=$(command -v promtool)
+export TEST_PROMTOOL
 export TEST_OLLAMA_BINARY=$cache/ollama-$ollama_version/ollama TEST_OLLAMA_MODELS=$work/models
 for name in MONGODB_URI REDIS_URL REDIS_CLUSTER_URL TEST_NGINX TEST_PM2 TEST_OLLAMA_URL; do say "$name=${!name}"; done
 
