@@ -48,6 +48,14 @@ const forbidden = [
     },
   },
   {
+    name: 'the-page-is-built-on-the-client-alone',
+    from: { path: '^web/page/' },
+    to: {
+      pathNot:
+        '^(?:web/page/|web/client/index\\.ts$|node_modules/(?:@preact/signals|highlight\\.js|lowlight|marked|preact)/)',
+    },
+  },
+  {
     name: 'routes-reach-all-else-through-fastify',
     from: { path: '^routes/' },
     to: { path: '^(?:src/(?!errors\\.ts)|plugins|routes)' },

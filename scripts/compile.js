@@ -1,6 +1,6 @@
 /**
- * Compiles what changed of the server into dist/ without checking types, and with `--tests` of the tests
- * too. A file is replaced in one step, so servers that start at the same time load whole files.
+ * Compiles what changed of the server and the page into dist/ without checking types, and with `--tests` of
+ * the tests too. A file is replaced in one step, so servers that start at the same time load whole files.
  */
 import {
   mkdirSync,
@@ -70,10 +70,11 @@ async function compile(entryPoints) {
   }
 }
 
-// test/bench is a package of its own, with packages that only it installs.
+// test/bench is a package of its own, with packages that only it installs; the page is bundled.
+const apart = [join('test', 'bench'), join('web', 'page')]
 const sources = folders
   .flatMap((folder) => filesIn(root, folder, /(?<!\.d)\.ts$/))
-  .filter((path) => !path.startsWith(join('test', 'bench')))
+  .filter((path) => !apart.some((folder) => path.startsWith(folder)))
 // Outputs bear this time: a source that is written from here on is compiled again.
 const began = new Date()
 const outputs = await compile(sources.filter(isStale))
@@ -98,3 +99,5 @@ for (const folder of folders) {
     if (!current.has(join('dist', name))) rmSync(join(dist, name), { force: true })
   }
 }
+
+await import('./build-page.js')

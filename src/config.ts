@@ -161,6 +161,7 @@ export const settings = {
   TRUST_PROXY: setting('false', trustedProxies),
   METRICS_TOKEN: secret(text(/^[\x21-\x7e]+$/, 'a token of ASCII characters without spaces')),
   DOCS: setting('true', boolean),
+  PAGE: setting('true', boolean),
   DEFAULT_MODEL: optional(text(/^\P{Cc}{1,1000}$/u, 'the name of a model')),
   OLLAMA_API_KEY: secret(text(/^[\x21-\x7e]+$/, 'a key without blanks')),
   ELIZA_PACE_MS: setting('40', integer(0, 1000)),

@@ -69,12 +69,13 @@ t.test('npm run start:prod serves without development packages, and ends on SIGT
     await mkdir(dirname(link), { recursive: true })
     await symlink(join(root, 'node_modules', name), link)
   }
-  for (const folder of ['src', 'plugins', 'routes', 'schemas', 'web']) {
+  for (const folder of ['src', 'plugins', 'routes', 'schemas', 'web', 'page']) {
     await cp(join(root, 'dist', folder), join(copy, 'dist', folder), { recursive: true })
-    await rm(join(copy, folder), { recursive: true })
+    await rm(join(copy, folder), { recursive: true, force: true })
   }
   const { printed, end } = runScript(t, copy, 'start:prod')
   const url = listeningAt(await printed('Server listening'))
   t.equal((await fetch(`${url}/health/ready`)).status, 200)
+  t.match(await (await fetch(url)).text(), '/assets/main-', 'the page too')
   t.equal(await end('SIGTERM'), 0)
 })

@@ -107,13 +107,17 @@ export class Rest {
     )
   }
 
-  async deleteChat(chatId: string, { signal }: CallOptions = {}): Promise<void> {
+  /** @param options `keepalive` lets the request outlive the page. */
+  async deleteChat(
+    chatId: string,
+    { signal, keepalive = false }: CallOptions & { keepalive?: boolean } = {},
+  ): Promise<void> {
     const params = { path: { chatId } }
     let tries = 0
     await repeated(async () => {
       tries += 1
       try {
-        await this.#signed.DELETE('/api/ai/chats/{chatId}', { params, signal })
+        await this.#signed.DELETE('/api/ai/chats/{chatId}', { params, signal, keepalive })
       } catch (error) {
         // The answer of an earlier try was lost.
         if (tries > 1 && (error as { code?: unknown }).code === 'CHAT_NOT_FOUND') return

@@ -1,0 +1,65 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import staticFiles from '@fastify/static'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { AppError } from '../src/errors.js'
+
+/** What scripts/build-page.js writes. */
+const root = join(import.meta.dirname, '../page')
+
+/** The addresses of the page itself, which decides what it shows there. */
+const addresses = ['/', '/chat/:chatId']
+
+/** Nothing inline, nothing from another host, and no text that becomes HTML or script. */
+const directives = {
+  'default-src': ["'none'"],
+  'script-src': ["'self'"],
+  'style-src': ["'self'"],
+  'img-src': ["'self'"],
+  // In browsers of today this lets the page's own WebSocket in too.
+  'connect-src': ["'self'"],
+  'base-uri': ["'none'"],
+  'form-action': ["'none'"],
+  'frame-ancestors': ["'none'"],
+  'require-trusted-types-for': ["'script'"],
+  'trusted-types': ["'none'"],
+}
+
+/** Serves the page of web/page/ to browsers. */
+export default fp(
+  async (fastify) => {
+    if (!fastify.config.PAGE) return
+    if (!existsSync(join(root, 'index.html'))) {
+      return fastify.log.warn('the page is not built: run `npm run build`, or set PAGE=false')
+    }
+    // A scope of its own, since the documentation serves its own files.
+    await fastify.register(async (scope) => {
+      scope.addHook('onRequest', (_request, reply, done) => {
+        reply.header('Vary', 'Accept, Accept-Encoding, Origin')
+        done()
+      })
+      await scope.register(staticFiles, {
+        root: join(root, 'assets'),
+        prefix: '/assets/',
+        wildcard: false,
+        globIgnore: ['**/*.{br,gz}'],
+        preCompressed: true,
+        // Their names are hashes of what they hold.
+        immutable: true,
+        maxAge: '1y',
+      })
+      const options = {
+        schema: { hide: true },
+        helmet: { contentSecurityPolicy: { useDefaults: false, directives } },
+      }
+      const sendPage = (request: FastifyRequest, reply: FastifyReply) => {
+        if (request.accepts().type(['html', 'json']) !== 'html') throw new AppError('NOT_FOUND')
+        reply.header('Cache-Control', 'no-cache')
+        return reply.sendFile('index.html', root, { cacheControl: false })
+      }
+      for (const address of addresses) scope.get(address, options, sendPage)
+    })
+  },
+  { name: 'page', dependencies: ['errors', 'observability', 'security', 'streaming'] },
+)

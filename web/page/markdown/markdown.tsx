@@ -1,0 +1,216 @@
+import type { MarkedToken, Token, Tokens } from 'marked'
+import { Component, type ComponentChildren } from 'preact'
+import { useRef } from 'preact/hooks'
+import { strings } from '../strings.js'
+import { MarkdownBlocks } from './blocks.js'
+import { CodeBlock } from './code-block.js'
+import { decodeEntities } from './entities.js'
+import { safeAddress } from './links.js'
+
+/** Deeper nesting is shown as text. */
+const deepest = 24
+/** A paragraph longer than this is cut into pieces, so that its end can grow without all of it being laid out. */
+const longestText = 8000
+
+/** A reply's text as Markdown, made of elements and text alone: no HTML of the text is ever parsed. */
+export function Markdown({ text, isWhole }: { text: string; isWhole: boolean }) {
+  const reader = useRef(new MarkdownBlocks()).current
+  const blocks = reader.read(text, isWhole)
+  return (
+    <>
+      {blocks.map((token, index) => (
+        <Block key={`${index} ${reader.definitions}`} token={token} />
+      ))}
+    </>
+  )
+}
+
+/** One block; it is made again only when its text changed. */
+class Block extends Component<{ token: MarkedToken }> {
+  override shouldComponentUpdate({ token }: { token: MarkedToken }): boolean {
+    return token.raw !== this.props.token.raw || token.type !== this.props.token.type
+  }
+
+  override render({ token }: { token: MarkedToken }) {
+    return block(token, 0)
+  }
+}
+
+const blocks = (tokens: readonly Token[], depth: number) =>
+  tokens.map((token) => block(token as MarkedToken, depth))
+
+function block(token: MarkedToken, depth: number): ComponentChildren {
+  if (depth > deepest) return token.raw
+  switch (token.type) {
+    case 'space':
+    case 'def':
+      return null
+    case 'code':
+      return <CodeBlock text={token.text} language={token.lang ?? ''} isClosed={isClosed(token)} />
+    case 'heading':
+      return heading(token, depth)
+    case 'hr':
+      return <hr />
+    case 'blockquote':
+      return <blockquote dir="auto">{blocks(token.tokens, depth + 1)}</blockquote>
+    case 'list':
+      return list(token, depth)
+    case 'table':
+      return table(token, depth)
+    case 'paragraph':
+      if (token.text.length > longestText) return longText(token.text)
+      return <p dir="auto">{inlines(token.tokens, depth)}</p>
+    case 'html':
+      return <p dir="auto">{token.raw.trim()}</p>
+    default:
+      return inline(token, depth)
+  }
+}
+
+/** The page has its own first and second level. */
+function heading({ depth: level, tokens }: Tokens.Heading, depth: number) {
+  const Tag = `h${Math.min(level + 2, 6)}` as 'h3'
+  return <Tag dir="auto">{inlines(tokens, depth)}</Tag>
+}
+
+function list({ ordered, start, items }: Tokens.List, depth: number) {
+  const entries = items.map((item) => (
+    <li dir="auto" class={item.task ? 'task' : undefined}>
+      {blocks(item.tokens, depth + 1)}
+    </li>
+  ))
+  if (!ordered) return <ul dir="auto">{entries}</ul>
+  return (
+    <ol dir="auto" start={start === '' ? undefined : start}>
+      {entries}
+    </ol>
+  )
+}
+
+function table({ header, rows }: Tokens.Table, depth: number) {
+  const style = ({ align }: Tokens.TableCell) => ({
+    textAlign: align ?? 'start',
+  })
+  return (
+    <section class="table" aria-label={strings.code.table} tabIndex={0}>
+      <table dir="auto">
+        <thead>
+          <tr>
+            {header.map((cell) => (
+              <th scope="col" style={style(cell)}>
+                {inlines(cell.tokens, depth)}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <tr>
+              {row.map((cell) => (
+                <td style={style(cell)}>{inlines(cell.tokens, depth)}</td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </section>
+  )
+}
+
+const inlines = (tokens: readonly Token[] | undefined, depth: number): ComponentChildren =>
+  tokens?.map((token) => inline(token as MarkedToken, depth + 1))
+
+function inline(token: MarkedToken, depth: number): ComponentChildren {
+  if (depth > deepest) return token.raw
+  switch (token.type) {
+    case 'text':
+      return token.tokens ? inlines(token.tokens, depth) : decodeEntities(token.text)
+    case 'escape':
+      return token.text
+    case 'strong':
+      return <strong>{inlines(token.tokens, depth)}</strong>
+    case 'em':
+      return <em>{inlines(token.tokens, depth)}</em>
+    case 'del':
+      return <del>{inlines(token.tokens, depth)}</del>
+    case 'codespan':
+      return <code dir="auto">{token.text}</code>
+    case 'br':
+      return <br />
+    case 'link':
+      return link(token, depth)
+    case 'image':
+      return image(token)
+    case 'checkbox':
+      return checkbox(token.checked)
+    case 'html':
+      return /^<br\s*\/?>$/i.test(token.raw) ? <br /> : token.raw
+    default:
+      return block(token, depth + 1)
+  }
+}
+
+function link({ href, tokens, raw }: Tokens.Link, depth: number): ComponentChildren {
+  const address = safeAddress(href)
+  if (!address) return raw
+  return (
+    <a href={address.href} target="_blank" rel="noopener noreferrer nofollow" title={address.href}>
+      <bdi>{inlines(tokens, depth)}</bdi>
+    </a>
+  )
+}
+
+/** Never loaded: whoever wrote the reply would learn that it is read. */
+function image({ href, text, raw }: Tokens.Image): ComponentChildren {
+  const address = safeAddress(href)
+  if (!address) return raw
+  return (
+    <a
+      class="image"
+      href={address.href}
+      target="_blank"
+      rel="noopener noreferrer nofollow"
+      title={address.href}
+    >
+      <bdi>{strings.code.image(decodeEntities(text))}</bdi>
+    </a>
+  )
+}
+
+function checkbox(isChecked: boolean) {
+  return (
+    <span class="checkbox">
+      <span class="hidden">{isChecked ? strings.code.done : strings.code.open} </span>
+      <span aria-hidden="true">{isChecked ? '☑' : '☐'} </span>
+    </span>
+  )
+}
+
+/** Text without marks, in pieces that are laid out each by itself. */
+function longText(text: string): ComponentChildren {
+  const pieces: string[] = []
+  for (let from = 0; from < text.length; ) {
+    let to = Math.min(from + longestText, text.length)
+    if (to < text.length) {
+      const space = text.lastIndexOf(' ', to)
+      if (space > from + longestText / 2) to = space + 1
+      else if (isHighSurrogate(text.charCodeAt(to - 1))) to -= 1
+    }
+    pieces.push(text.slice(from, to))
+    from = to
+  }
+  return (
+    <div class="long-text" dir="auto">
+      {pieces.map((piece, index) => (
+        <div key={index}>{piece}</div>
+      ))}
+    </div>
+  )
+}
+
+const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff
+
+/** A block of code whose end has come: an indented one, or one whose fence is closed. */
+function isClosed({ raw, codeBlockStyle }: Tokens.Code): boolean {
+  return codeBlockStyle === 'indented' || /\n[ \t]*(?:`{3,}|~{3,})\s*$/.test(raw)
+}
