@@ -6,6 +6,7 @@ import { ReplyReader } from '../../src/follow/reply-reader.js'
 import { HeldReplies } from '../../src/reply/held-replies.js'
 import { hasEnded, LiveReply } from '../../src/reply/live-reply.js'
 import type { MessageRow } from '../../src/stores/store.js'
+import { chatId, ModelReply, messageId, randomFrom } from '../web/client/model-reply.js'
 import { type ServerReply, type StepOf, type Vector, vectorFiles } from '../web/client/vectors.js'
 
 const userId = 'f'.repeat(24)
@@ -121,3 +122,27 @@ for (const { name, vectors } of vectorFiles) {
     }
   })
 }
+
+const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
+
+t.test(
+  `the model of the client’s tests answers joins as the server does (SEED=${seed})`,
+  async (t) => {
+    const random = randomFrom(seed)
+    for (let round = 0; round < 200; round += 1) {
+      const model = new ModelReply(random)
+      for (let step = random.upTo(20); step >= 0; step -= 1) {
+        model.generate()
+        if (random.chance(0.2)) model.takeOver()
+      }
+      const { epoch, epochStart, text, thinking } = model
+      const asked = {
+        ...(random.chance(0.9) && { epoch: 1 + random.upTo(epoch) }),
+        ...(random.chance(0.9) && { offset: random.upTo(text.length + 5) }),
+      }
+      const server = { messageId, status: 'streaming' as const, epoch, epochStart, text, thinking }
+      const join = { step: 'join' as const, payload: { chatId, messageId, ...asked } }
+      t.strictSame(await answerTo(join, [server]), [model.join(asked)], JSON.stringify(asked))
+    }
+  },
+)

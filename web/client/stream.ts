@@ -104,6 +104,8 @@ export class ChatStream {
     if (frame.chatId !== this.chatId) return
     const join = this.#of(frame.messageId)
     if (join.held) this.#hold(join.held, frame)
+    // The answer to the room's join may have this reply. It is read after frames that came with it.
+    else if (this.#room.held && join.reply.epoch === 0) this.#hold(this.#room.held, frame)
     else if (!this.#add(join.reply, frame)) this.#start(join, [frame])
   }
 
@@ -198,9 +200,10 @@ export class ChatStream {
       this.#hooks.onChange(reply)
       if (!fits) return false
     }
-    const held = join.held ?? []
-    join.held = []
-    const { reply } = join
-    return reply === undefined || held.every((frame) => this.#add(reply, frame))
+    const { reply, held = [] } = join
+    join.held = reply && []
+    if (reply) return held.every((frame) => this.#add(reply, frame))
+    for (const frame of held) this.#onChunk(frame)
+    return true
   }
 }

@@ -77,11 +77,9 @@ export class ModelReply {
   }
 
   join({ epoch, offset }: { epoch?: number; offset?: number }): ActiveReply {
-    const from = Math.min(
-      offset ?? 0,
-      epoch === this.epoch ? this.text.length : this.epochStart,
-      this.text.length,
-    )
+    const known = epoch === undefined || epoch === this.epoch
+    const most = known ? this.text.length : Math.min(this.epochStart, this.text.length)
+    const from = wholeAt(this.text, Math.min(offset ?? 0, most))
     return {
       messageId,
       epoch: this.epoch,

@@ -79,7 +79,6 @@ async function playSocket(t: Tap, { chatId, steps }: Vector): Promise<void> {
       asked = acknowledge
     } else if (step.step === 'ack') {
       asked(step.answer)
-      await settled()
     } else if (step.step === 'event') {
       server.emit(step.event, step.payload)
     } else if (step.step === 'expect') {
