@@ -1,26 +1,21 @@
-import { execFile, spawn } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { promisify } from 'node:util'
 import { build } from 'esbuild'
-import { chromium, type Page } from 'playwright-core'
+import type { Page } from 'playwright-core'
 import t from 'tap'
-import { eventually, patienceMs } from '../../services/eventually.js'
+import { startChromium, withoutChromium } from '../../services/chromium.js'
+import { buildClient, installWithSocketIo, run } from '../../services/client-package.js'
+import { eventually } from '../../services/eventually.js'
 import { freePort } from '../../services/free-port.js'
 import { standInReply, startStandIn } from '../../services/ollama-stand-in.js'
 import { startServer } from '../../services/server-process.js'
 
 const root = join(import.meta.dirname, '../../../..')
-const execute = promisify(execFile)
-const limits = { timeout: patienceMs, maxBuffer: 16 * 1024 * 1024 }
-const run = (cwd: string, program: string, ...args: string[]) =>
-  execute(program, args, { ...limits, cwd })
-const runScript = (...args: string[]) => run(root, process.execPath, ...args)
-
 const prompts = ['len=300 rate=50', 'len=5'] as const
 const texts = prompts.flatMap((prompt) => [prompt, standInReply(prompt)])
 
@@ -28,18 +23,13 @@ const texts = prompts.flatMap((prompt) => [prompt, standInReply(prompt)])
 async function installedProject() {
   const folder = await mkdtemp(join(tmpdir(), 'chat-project-'))
   t.teardown(() => rm(folder, { recursive: true, force: true }))
-  await runScript('scripts/client-types.js')
-  await runScript('scripts/build-client.js', join(folder, 'built'))
+  await buildClient(join(folder, 'built'))
   const packed = await run(folder, 'npm', 'pack', './built', '--json')
   const [{ filename }] = JSON.parse(packed.stdout)
   const project = join(folder, 'project')
   await cp(join(root, 'test/web/client/project'), project, { recursive: true })
   await writeFile(join(project, 'package.json'), '{"private": true}')
-  const { version } = JSON.parse(
-    await readFile(join(root, 'node_modules/socket.io-client/package.json'), 'utf8'),
-  )
-  const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--prefer-offline']
-  await run(project, 'npm', 'install', ...flags, `../${filename}`, `socket.io-client@${version}`)
+  await installWithSocketIo(project, `../${filename}`)
   return project
 }
 
@@ -149,10 +139,9 @@ function exchanged(page: Page): string[] {
   return tokens
 }
 
-const executablePath = process.env.TEST_CHROMIUM
 t.test(
   'Node and two windows of Chromium converse through a killed server and expired tokens',
-  { skip: executablePath ? false : 'TEST_CHROMIUM is not set' },
+  { skip: withoutChromium },
   async (t) => {
     const standIn = await startStandIn()
     t.teardown(() => standIn.close())
@@ -172,12 +161,7 @@ t.test(
     t.teardown(() => server.end('SIGKILL'))
     const { url } = server
 
-    const browser = await chromium.launch({
-      ...(executablePath && { executablePath }),
-      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-background-networking'],
-    })
-    t.teardown(() => browser.close())
-    const context = await browser.newContext()
+    const context = await startChromium(t)
     const open = async (options: object) => {
       const page = await context.newPage()
       page.on('pageerror', (error) => t.comment(error.stack))
