@@ -2,7 +2,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createContext, runInContext } from 'node:vm'
 import t from 'tap'
+import { WebSocket } from 'undici'
 import { startApp } from './services/app.js'
+import { startConversation } from './services/conversation.js'
+import { eventually } from './services/eventually.js'
 import { type StepOf, type Vector, vectorFiles } from './web/client/vectors.js'
 
 const protocol = readFileSync(join(import.meta.dirname, '../../docs/protocol.md'), 'utf8')
@@ -25,8 +28,17 @@ interface Reply {
   rejoin(): void
 }
 
-const [, rules = ''] = /^```js\n(.*?)^```/ms.exec(protocol) ?? []
-const DocumentedReply: new () => Reply = runInContext(`${rules}; Reply`, createContext())
+interface StreamedReply extends Reply {
+  request: (lastEventId: string | null) => void
+  readonly lastEventId: string | null
+  onStreamStart(start: object, id: string): void
+}
+
+const rules = Array.from(protocol.matchAll(/^```js\n(.*?)^```/gms), ([, code]) => code).join('')
+const documented: { Reply: new () => Reply; StreamedReply: new () => StreamedReply } = runInContext(
+  `${rules}; ({ Reply, StreamedReply })`,
+  createContext(),
+)
 
 /** A client of one chat that knows what docs/protocol.md says, and no more. */
 class DocumentedClient {
@@ -40,7 +52,7 @@ class DocumentedClient {
   reply(messageId: string): Reply {
     const known = this.#replies.get(messageId)
     if (known) return known
-    const reply = Object.assign(new DocumentedReply(), {
+    const reply = Object.assign(new documented.Reply(), {
       chatId: this.chatId,
       messageId,
       send: (_event: string, payload: object) => this.joins.push({ ...payload }),
@@ -125,6 +137,68 @@ t.test('the rules as docs/protocol.md writes them pass every vector of a socket'
   }
 })
 
+/** A client of one stream that knows what docs/protocol.md says; its requests are noted. */
+function followDocumented(messageId: string) {
+  const requests: (string | null)[] = []
+  const refusals: string[] = []
+  const reply = Object.assign(new documented.StreamedReply(), {
+    messageId,
+    request: (lastEventId: string | null) => requests.push(lastEventId),
+  })
+  const ask = () => requests.push(reply.lastEventId)
+  reply.send = ask
+  ask()
+  return {
+    reply,
+    requests,
+    refusals,
+    ask,
+    respond(status: number) {
+      if (status === 200) return
+      if (status >= 500) ask()
+      else refusals.push(String(status))
+    },
+    hear({ event, payload, id = '' }: StepOf<'event'>) {
+      if (event === 'message-start') reply.onStreamStart(payload, id)
+      else if (event === 'message-chunk') reply.onChunk(payload)
+      else if (event === 'message') reply.onMessage(payload)
+      else refusals.push(String(payload.code))
+    },
+  }
+}
+
+/** @returns the steps at which the documented client does otherwise than a vector of a stream says. */
+function streamFaultsOf({ messageId, steps }: Vector): string[] {
+  const client = followDocumented(messageId)
+  const faults: string[] = []
+  const compare = (at: string, found: unknown, wanted: unknown) => {
+    const [a, b] = [found, wanted].map((value) => JSON.stringify(value))
+    if (a !== b) faults.push(`${at}: ${a} and not ${b}`)
+  }
+  for (const [index, step] of steps.entries()) {
+    const at = `step ${index}, ${step.step}`
+    if (step.step === 'request') compare(at, client.requests.shift(), step.lastEventId)
+    else if (step.step === 'response') client.respond(step.status)
+    else if (step.step === 'disconnect') client.ask()
+    // What is left of a stream that the client has given up is not heard.
+    else if (step.step === 'event' && client.requests.length === 0) client.hear(step)
+    else if (step.step === 'refused') compare(at, client.refusals.shift(), step.code)
+    else if (step.step === 'expect') {
+      const { text, thinking, status } = client.reply
+      compare(at, [text, thinking, status], [step.text, step.thinking, step.status])
+    }
+  }
+  compare('the end', client.requests, [])
+  return faults
+}
+
+t.test('the rules of a stream as docs/protocol.md writes them pass every vector', async (t) => {
+  const vectors = vectorFiles.flatMap((file) => file.vectors)
+  const streams = vectors.filter(({ transport }) => transport === 'sse')
+  t.ok(streams.length > 10)
+  for (const vector of streams) t.strictSame(streamFaultsOf(vector), [], vector.name)
+})
+
 t.test('docs/protocol.md names every file of vectors', async (t) => {
   for (const { name } of vectorFiles) t.match(protocol, `(vectors/${name})`)
 })
@@ -156,6 +230,53 @@ t.test(
     for (const { name } of vectorFiles) t.ok(visited.has(`/docs/vectors/${name}`), name)
   },
 )
+
+t.test('a client without a library talks to a server as docs/protocol.md writes it', async (t) => {
+  const { url, user, newChat, call } = await startConversation(t)
+  const chatId = await newChat()
+  const address = `${url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`
+  const open = () => {
+    const socket = new WebSocket(address)
+    t.teardown(() => socket.close())
+    const frames: string[] = []
+    socket.addEventListener('message', ({ data }) => frames.push(String(data)))
+    /** The next frame that begins with `type`, without it. */
+    const next = async (type: string) => {
+      await eventually(`a frame ${type}`, () => frames.some((frame) => frame.startsWith(type)))
+      const [frame = ''] = frames
+        .splice(0, 1 + frames.findIndex((one) => one.startsWith(type)))
+        .slice(-1)
+      return frame.slice(type.length)
+    }
+    return { socket, next }
+  }
+
+  const { socket, next } = open()
+  t.match(JSON.parse(await next('0')), {
+    pingInterval: 25000,
+    pingTimeout: 20000,
+    maxPayload: 1000000,
+  })
+  socket.send(`40${JSON.stringify({ token: user.token })}`)
+  t.match(JSON.parse(await next('40')), { sid: String })
+  socket.send(`421${JSON.stringify(['join-chat', { chatId }])}`)
+  t.strictSame(JSON.parse(await next('431')), [{ ok: true, active: [] }])
+  socket.send(`422${JSON.stringify(['chat-message', { chatId, content: 'len=10' }])}`)
+  const [sent] = JSON.parse(await next('432'))
+  t.match(sent, { ok: true, message: { chatId }, reply: { chatId } })
+  const chunk = JSON.parse((await next('42["message-chunk",')).slice(0, -1))
+  t.match(chunk, { chatId, messageId: sent.reply.id, epoch: 1, offset: 0 })
+  await call('POST', '/api/auth/logout')
+  await next('42["session-ended",{"code":"LOGGED_OUT"}]')
+  t.equal(await next('41'), '')
+
+  const refused = open()
+  await refused.next('0')
+  refused.socket.send(`40${JSON.stringify({ token: user.token })}`)
+  t.match(JSON.parse(await refused.next('44')), {
+    data: { code: 'UNAUTHORIZED', message: String, retryable: false },
+  })
+})
 
 t.test('DOCS=false takes the page and the vectors away', async (t) => {
   const { url } = await startApp(t, { DOCS: 'false' })
