@@ -11,7 +11,7 @@ declare module 'fastify' {
   interface FastifySchema {
     /** The errors of its own that a route may answer with, for its document. */
     errors?: readonly ErrorCode[]
-    /** Whether a request may have no body, for its document. */
+    /** Whether a request may have no body, or null, for its document. */
     bodyIsOptional?: boolean
   }
 }
@@ -101,7 +101,10 @@ export default fp(
         if (!('openapiObject' in documentObject)) return documentObject.swaggerObject
         const { openapiObject } = documentObject
         // Its declared type also covers what this document does not have, such as references to paths.
-        completeDocument(openapiObject as unknown as ApiDocument, routes)
+        completeDocument(openapiObject as unknown as ApiDocument, routes, {
+          num_ctx: fastify.config.MAX_NUM_CTX,
+          num_predict: fastify.config.MAX_NUM_PREDICT,
+        })
         return openapiObject
       },
     })

@@ -57,6 +57,8 @@ export const LoginInput = Model(
     },
     {
       description: 'A password and one of email, username.',
+      minProperties: 2,
+      maxProperties: 2,
       examples: [{ email: examples.user.email, password: examples.password }],
     },
   ),

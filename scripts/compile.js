@@ -70,11 +70,12 @@ async function compile(entryPoints) {
   }
 }
 
-// test/bench is a package of its own, with packages that only it installs; the page is bundled.
-const apart = [join('test', 'bench'), join('web', 'page')]
+// test/bench and the folders of test/sdks are packages of their own, with what only they install; the
+// page is bundled.
+const apart = /^(?:test.bench|test.sdks.[^/\\]+|web.page)[/\\]/
 const sources = folders
   .flatMap((folder) => filesIn(root, folder, /(?<!\.d)\.ts$/))
-  .filter((path) => !apart.some((folder) => path.startsWith(folder)))
+  .filter((path) => !apart.test(path))
 // Outputs bear this time: a source that is written from here on is compiled again.
 const began = new Date()
 const outputs = await compile(sources.filter(isStale))

@@ -21,6 +21,7 @@ interface Operation {
 interface Schema {
   $ref?: string
   enum?: string[]
+  anyOf?: Schema[]
   description?: string
   [keyword: string]: unknown
 }
@@ -116,7 +117,9 @@ t.test('the OpenAPI document', async (t) => {
   t.test('has a named model for every body', async (t) => {
     for (const { name, operation } of operations) {
       for (const { at, schema } of jsonBodies(operation)) {
-        t.match(schema.$ref, new RegExp(`^${componentPrefix}\\w+$`), `${name} ${at}`)
+        const [model = schema, or] = schema.anyOf ?? []
+        t.match(model.$ref, new RegExp(`^${componentPrefix}\\w+$`), `${name} ${at}`)
+        if (or) t.same([or, operation.requestBody?.required], [{ type: 'null' }, false], name)
       }
       const [created, accepted] = ['201', '202'].map(
         (status) => operation.responses[status]?.content?.['application/json']?.schema,
@@ -158,7 +161,10 @@ t.test('the OpenAPI document', async (t) => {
     }
     const create = operations.find(({ operation }) => operation.operationId === 'createChat')
     t.equal(create?.operation.requestBody?.required, false)
-    t.equal((await api(url, (await register(url)).token)('POST', '/api/ai/chats')).status, 201)
+    const call = api(url, (await register(url)).token)
+    for (const body of [undefined, null, {}]) {
+      t.equal((await call('POST', '/api/ai/chats', body)).status, 201)
+    }
   })
 
   t.test('has one stream, without a schema, whose errors are JSON', async (t) => {

@@ -8,7 +8,7 @@ export interface DocumentedRoute {
   schema: {
     /** The errors of its own that it may answer with; undefined where nothing can fail. */
     errors?: readonly ErrorCode[]
-    /** Whether a request may have no body. */
+    /** Whether a request may have no body, or null. */
     bodyIsOptional?: boolean
     /** Empty where no token is required. */
     security?: readonly object[]
@@ -27,11 +27,16 @@ interface Response {
   content?: Record<string, Record<string, unknown>>
 }
 
+interface RequestBody {
+  required: boolean
+  content: Record<string, { schema?: object }>
+}
+
 interface Operation {
   operationId: string
   tags?: string[]
   parameters?: Parameter[]
-  requestBody?: { required: boolean }
+  requestBody?: RequestBody
   responses: Record<string, Response>
 }
 
@@ -104,10 +109,12 @@ const prefix = '#/components/schemas/'
 /**
  * Completes a document, as it follows from the routes' schemas, with what those cannot say.
  * @param routes by their operation ids.
+ * @param maxima what the settings allow of options, by their names.
  */
 export function completeDocument(
   document: ApiDocument,
   routes: ReadonlyMap<string, DocumentedRoute>,
+  maxima: Readonly<Record<string, number>>,
 ): void {
   const { components } = document
   document.paths = inOrder(document)
@@ -121,6 +128,7 @@ export function completeDocument(
     completeOperation(operation, route, errors)
   }
   describeErrorCodes(components.schemas)
+  boundOptions(components.schemas, maxima)
   discriminateEvents(components.schemas)
   removeUnused(components.schemas, document.paths)
 }
@@ -150,7 +158,7 @@ function completeOperation(
     parameter.schema.examples = [parameter.example]
     delete parameter.example
   }
-  if (requestBody && route.schema.bodyIsOptional) requestBody.required = false
+  if (requestBody && route.schema.bodyIsOptional) allowNoBody(requestBody)
   Object.assign(responses, errorResponses(errors))
   const isLimited = errors.includes('RATE_LIMITED')
   for (const [status, response] of Object.entries(responses)) {
@@ -165,6 +173,14 @@ function completeOperation(
     // What OpenAPI 3.2 calls `itemSchema`.
     const stream = response.content?.['text/event-stream']
     if (stream) stream['x-itemSchema'] = { $ref: `${prefix}StreamEvent` }
+  }
+}
+
+/** SDKs in Go and Java send `null` for no body. */
+function allowNoBody(body: RequestBody): void {
+  body.required = false
+  for (const media of Object.values(body.content)) {
+    media.schema = { anyOf: [media.schema, { type: 'null' }] }
   }
 }
 
@@ -221,6 +237,18 @@ function describeErrorCodes(schemas: Record<string, Record<string, unknown>>): v
         `| \`${code}\` | ${status} | ${retryable ? 'yes' : 'no'} | ${cause} | ${remedy} |`,
     ),
   ].join('\n')
+}
+
+/** Gives options the bounds that settings hold. */
+function boundOptions(
+  { GenerationOptions: model }: Record<string, Record<string, unknown>>,
+  maxima: Readonly<Record<string, number>>,
+): void {
+  const properties = model?.properties as Record<string, { maximum?: number }> | undefined
+  for (const [name, maximum] of Object.entries(maxima)) {
+    const property = properties?.[name]
+    if (property) property.maximum = maximum
+  }
 }
 
 /** Names the property that tells a stream's events apart. */

@@ -64,7 +64,6 @@ t.test('a body is taken as it is: nothing is converted, nothing dropped', async 
     [[], noObject],
     ['x', noObject],
     [1, noObject],
-    [null, noObject],
   ]
   for (const [body, message] of rows) {
     const answer = await createChat(body)
@@ -343,7 +342,8 @@ t.test('no route minds an absent, an empty or a null body', async (t) => {
       for (const headers of [bearer, { ...bearer, 'content-type': 'application/json' }]) {
         const { status } = await send(url, method, path, headers, body)
         t.ok(status < 500, `${method} ${path}, ${name} body: ${status}`)
-        if (operationId === 'createChat' && !body) {
+        const isNone = !body || (body === 'null' && 'content-type' in headers)
+        if (operationId === 'createChat' && isNone) {
           // An empty body that says it is JSON is none; with no type, one of no length is none.
           t.equal(status, 201, `${operationId}, ${name} body`)
         } else if (hasBody) t.ok(status === 400 || status === 415, `${operationId}: ${status}`)

@@ -16,9 +16,9 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post(
     '/chats',
     {
-      // The body is optional.
+      // The body is optional; SDKs in Go and Java send null for none.
       preValidation: async (request) => {
-        if (request.body === undefined) request.body = {}
+        request.body ??= {}
       },
       schema: {
         operationId: 'createChat',

@@ -32,8 +32,8 @@ const SendHeaders = Type.Object({
 const ResumeHeaders = Type.Object({
   'last-event-id': Type.Optional(
     Type.String({
-      pattern: '^[0-9a-f]{24}:[1-9][0-9]{0,8}:[0-9]{1,9}$',
-      description: 'The `id` of the last event received.',
+      pattern: '^(?:[0-9a-f]{24}:[1-9][0-9]{0,8}:[0-9]{1,9})?$',
+      description: 'The `id` of the last event received; empty before the first.',
       examples: [`${examples.reply.id}:1:11`],
     }),
   ),

@@ -59,11 +59,11 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
         errors: ['RATE_LIMITED', 'BAD_CREDENTIALS', 'TOO_BUSY', 'STORAGE_FULL'],
         response: { 200: SignedIn },
       },
-      // The schema cannot require one of two names, so the handler adds that fault to the others.
+      // The schema counts fields to require one of two names; the handler says which.
       attachValidation: true,
     },
     ({ body, network, validationError }) => {
-      if (validationError) throw withMissingName(validationError, body)
+      if (validationError) throw withNameFault(validationError, body)
       return sessions.login(body, network)
     },
   )
@@ -166,11 +166,13 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   )
 }
 
-/** Adds a missing name to the faults of a login. */
-function withMissingName(error: Error, body: Partial<LoginInput> | null | undefined): Error {
-  const isNamed = body?.email !== undefined || body?.username !== undefined
-  if (isNamed || !(error instanceof AppError)) return error
-  return invalid([{ field: 'email, username', message: 'is missing' }, ...(error.errors ?? [])])
+/** Names what is wrong with the names of a login, where the schema only counts fields. */
+function withNameFault(error: Error, body: Partial<LoginInput> | null | undefined): Error {
+  const names = [body?.email, body?.username].filter((name) => name !== undefined)
+  if (names.length === 1 || !(error instanceof AppError)) return error
+  const message = names.length === 0 ? 'is missing' : 'are both there: send one of them'
+  const others = (error.errors ?? []).filter(({ field }) => field !== 'body')
+  return invalid([{ field: 'email, username', message }, ...others])
 }
 
 export default routes
