@@ -15,6 +15,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/queue/fair-order.ts': ['queue/fair-order'],
   'src/queue/forecast.ts': ['queue/forecast'],
   'src/follow/follow.ts': ['follow/follow'],
+  'src/http/trace-context.ts': ['http/trace-context'],
   'web/client/reply-text.ts': ['web/client/reply-text'],
   'src/auth/tokens.ts': ['auth/token-pairs'],
   'src/auth/sessions.ts': ['auth/sessions'],

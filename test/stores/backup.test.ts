@@ -10,6 +10,7 @@ import type { Message, Turn } from '../../schemas/messages.js'
 import { api, outsideServices, startApp, testPassword } from '../services/app.js'
 import { startConversation } from '../services/conversation.js'
 import { eventually } from '../services/eventually.js'
+import { patient, startHolding } from '../services/holding-stand-in.js'
 import { standInReply } from '../services/ollama-stand-in.js'
 
 const root = join(import.meta.dirname, '../../..')
@@ -66,14 +67,17 @@ t.test(
   'a backup taken while messages are written has all that was acknowledged before',
   async (t) => {
     const dataDir = await newFolder(t)
-    const limits = {
+    const { standIn, letGo } = await startHolding(t)
+    const settings = {
+      ...patient,
+      OLLAMA_API_URL: standIn.url,
       OLLAMA_MAX_CONCURRENT: '8',
       USER_MAX_CONCURRENT: '8',
       USER_QUEUE_MAX: '100000',
     }
-    const first = await startConversation(t, { DATA_DIR: dataDir, ...limits })
+    const first = await startConversation(t, { DATA_DIR: dataDir, ...settings })
     const slowChat = await first.newChat({ title: 'Slow' })
-    const content = 'len=2500 rate=150'
+    const content = 'len=2500'
     const { reply: slow } = (await first.post<Turn>(slowChat, { content })).body
     const writers = startWriters(first)
     await eventually('messages were acknowledged', () => writers.acknowledged.length >= 100)
@@ -91,17 +95,14 @@ t.test(
     t.equal(statSync(backup).mode & 0o077, 0, 'nobody else may read it')
     t.notOk(existsSync(`${backup}.partial`))
     await first.close()
+    letGo()
 
     const otherDir = await newFolder(t)
     t.match(await command('restore', otherDir, [backup]), {
       status: 0,
       output: /^1 users, 5 chats/,
     })
-    const second = await startApp(t, {
-      DATA_DIR: otherDir,
-      OLLAMA_API_URL: first.standIn.url,
-      ...limits,
-    })
+    const second = await startApp(t, { DATA_DIR: otherDir, ...settings })
     const { username } = first.user.user
     const login = { username, password: testPassword }
     const { body: signedIn } = await api(second.url)<SignedIn>('POST', '/api/auth/login', login)
@@ -115,6 +116,16 @@ t.test(
         else
           await eventually('the reply has ended', async () => (await read()).status === 'complete')
       }
+    })
+
+    t.test('MongoDB has its indexes again', { skip: !second.app.mongo }, async (t) => {
+      const indexes = await second.app.mongo.db?.collection('messages').indexes()
+      t.strictSame(indexes?.map(({ name }) => name).sort(), [
+        '_id_',
+        'findLapsedReplies',
+        'listActiveReplies',
+        'listMessages',
+      ])
     })
 
     t.test('a reply that ran goes on to its end', async (t) => {
@@ -140,7 +151,7 @@ t.test(
       t.match(refused, { status: 1, output: /--overwrite/ })
       const replaced = await command('restore', otherDir, [backup, '--overwrite'])
       t.match(replaced, { status: 0, output: /^1 users, 5 chats/ })
-      const third = await startApp(t, { DATA_DIR: otherDir, OLLAMA_API_URL: first.standIn.url })
+      const third = await startApp(t, { DATA_DIR: otherDir, ...settings })
       t.equal((await api(third.url)('POST', '/api/auth/login', login)).status, 200)
       t.match(await api(third.url)('GET', '/health/ready'), { status: 200 })
     })
@@ -177,6 +188,8 @@ t.test('what cannot be backed up or restored is refused, and says why', async (t
     status: 1,
     output: /no file|no folder/,
   })
+  const wrongKind = inFolder ? join(backup, 'backup.json') : folder
+  t.match(await command('restore', empty, [wrongKind]), { status: 1, output: /set MONGODB_URI/ })
   writeFileSync(join(folder, 'text'), 'not a database')
   t.match(await command('restore', empty, [join(folder, 'text')]), { status: 1, output: /is no / })
 })

@@ -99,7 +99,10 @@ const fileOf = (folder: string, name: string) => join(folder, `${name}.bson`)
 async function inspect(folder: string): Promise<Manifest> {
   const path = join(folder, 'backup.json')
   if (!existsSync(path)) {
-    throw new Error(`${folder} is no folder that \`npm run backup\` wrote: it has no backup.json.`)
+    throw new Error(
+      `${folder} is no folder that \`npm run backup\` wrote: it has no backup.json. A backup of SQLite ` +
+        'is a file: unset MONGODB_URI to restore one.',
+    )
   }
   const manifest = JSON.parse(await readFile(path, 'utf8')) as Manifest
   if (manifest.format !== format) throw new Error(`${path} does not describe a backup of MongoDB.`)

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import Libsql from 'libsql'
 import { type Counts, discardPartial, finish, partialOf, refuseExisting, sync } from '../backup.js'
@@ -99,7 +99,13 @@ export function restoreSqlite(file: string, dataDir: string, overwrite: boolean)
 }
 
 function inspect(file: string): Counts {
-  if (!existsSync(file)) throw new Error(`There is no file ${file}.`)
+  const found = statSync(file, { throwIfNoEntry: false })
+  if (!found) throw new Error(`There is no file ${file}.`)
+  if (found.isDirectory()) {
+    throw new Error(
+      `${file} is a folder, as backups of MongoDB are: set MONGODB_URI to restore one.`,
+    )
+  }
   try {
     return withDatabase(file, true, checked)
   } catch (error) {
