@@ -16,6 +16,7 @@ t.test('a header that is not valid counts as none', async (t) => {
   for (const header of [
     undefined,
     '',
+    [valid],
     [valid, valid],
     `${valid}, ${valid}`,
     `${valid}-more`,
