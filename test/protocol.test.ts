@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { createContext, runInContext } from 'node:vm'
 import t from 'tap'
 import { WebSocket } from 'undici'
+import { AppError, isErrorCode } from '../src/errors.js'
 import { startApp } from './services/app.js'
 import { startConversation } from './services/conversation.js'
 import { eventually } from './services/eventually.js'
@@ -197,6 +198,17 @@ t.test('the rules of a stream as docs/protocol.md writes them pass every vector'
   const streams = vectors.filter(({ transport }) => transport === 'sse')
   t.ok(streams.length > 10)
   for (const vector of streams) t.strictSame(streamFaultsOf(vector), [], vector.name)
+})
+
+t.test('docs/protocol.md tells of errors what the catalogue says', async (t) => {
+  const rows = Array.from(protocol.matchAll(/^\| (`[A-Z_]+`[^|]*) \| (yes|no) \|/gm))
+  t.ok(rows.length >= 10)
+  for (const [, codes = '', retryable] of rows) {
+    for (const [, code = ''] of codes.matchAll(/`([A-Z_]+)`/g)) {
+      t.ok(isErrorCode(code), code)
+      if (isErrorCode(code)) t.equal(new AppError(code).retryable, retryable === 'yes', code)
+    }
+  }
 })
 
 t.test('docs/protocol.md names every file of vectors', async (t) => {
