@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import type { ChatSummary } from '../client/index.js'
 import { DeleteIcon, RenameIcon } from './icons.js'
 import { RouteStore } from './store/route.js'
@@ -94,7 +94,8 @@ function TitleField({
 }) {
   const field = useRef<HTMLInputElement>(null)
   const hasEnded = useRef(false)
-  useEffect(() => {
+  // Before the next key comes.
+  useLayoutEffect(() => {
     field.current?.focus()
     field.current?.select()
   }, [])

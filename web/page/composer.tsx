@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef } from 'preact/hooks'
+import { useId, useLayoutEffect, useRef } from 'preact/hooks'
 import { ErrorNote } from './error-note.js'
 import { useStore } from './store/store.js'
 import { strings } from './strings.js'
@@ -18,7 +18,7 @@ export function Composer() {
   const error = sendError.value
   const text = strings.composer
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     // A phone would open its keyboard over the conversation.
     if (window.matchMedia('(pointer: fine)').matches) field.current?.focus()
   }, [focusComposer.value])

@@ -39,7 +39,7 @@ function noteOf({ status, finishReason }: Message): string | undefined {
 
 /** Sends the message that a reply belongs to once more. */
 function AskAgain({ thread, reply }: { thread: Thread; reply: Message }) {
-  const { client } = useStore()
+  const store = useStore()
   const messages = thread.messages.value
   // Only the last one: further up it would be out of its place.
   const question = messages.at(-1)?.id === reply.id ? messages.at(-2) : undefined
@@ -48,10 +48,7 @@ function AskAgain({ thread, reply }: { thread: Thread; reply: Message }) {
     <button
       type="button"
       class="quiet"
-      onClick={() => {
-        // What goes wrong is told as `send-failed`.
-        client.send(thread.chatId, question.content).catch(() => {})
-      }}
+      onClick={() => store.sendIn(thread.chatId, question.content)}
     >
       {strings.conversation.again}
     </button>

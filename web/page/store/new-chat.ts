@@ -1,6 +1,7 @@
 import { signal } from '@preact/signals'
 import { type ChatClient, ChatError, type ChatInput } from '../../client/index.js'
 import type { KeyValues } from './browser-storage.js'
+import { randomName } from './random-name.js'
 
 interface Starting {
   userId: string
@@ -11,7 +12,8 @@ interface Starting {
 }
 
 interface NewChatHooks {
-  onMade: (chatId: string) => void
+  /** The chat is there, and these are to be sent in it. */
+  onMade: (chatId: string, messages: Starting['messages']) => void
   onRefused: (content: string, error: ChatError) => void
 }
 
@@ -56,10 +58,7 @@ export class NewChat {
 
   send(userId: string, content: string): void {
     const before = this.starting.value
-    const message = {
-      content,
-      clientMessageId: crypto.getRandomValues(new Uint32Array(4)).join('-'),
-    }
+    const message = { content, clientMessageId: randomName() }
     this.starting.value = before
       ? { ...before, messages: [...before.messages, message] }
       : { userId, input: this.input.value, messages: [message] }
@@ -72,13 +71,9 @@ export class NewChat {
     try {
       const chatId = await this.#make()
       const messages = this.starting.value?.messages ?? []
-      // The client keeps them from here on, and tells what becomes of them.
-      for (const { content, clientMessageId } of messages) {
-        this.#client.send(chatId, content, { clientMessageId }).catch(() => {})
-      }
+      this.#hooks.onMade(chatId, messages)
       this.#end()
       this.input.value = {}
-      this.#hooks.onMade(chatId)
     } catch (error) {
       if (!(error instanceof ChatError)) throw error
       const starting = this.starting.value

@@ -10,6 +10,8 @@ import { DraftStore } from './drafts.js'
 import { LookStore } from './look.js'
 import { ModelsStore } from './models.js'
 import { NewChat } from './new-chat.js'
+import { OutboxStore } from './outbox.js'
+import { randomName } from './random-name.js'
 import { RouteStore } from './route.js'
 import { SessionStore } from './session.js'
 import { SurvivalStore } from './survival.js'
@@ -36,11 +38,11 @@ export class Store {
   readonly sendError = signal<{ chatId: string | undefined; error: ChatError }>()
   /** A counter: the message field takes the focus when it changes. */
   readonly focusComposer = signal(0)
-  readonly #pending = signal<ChatClient['pending']>([])
-  readonly pending = computed(() => {
-    const chatId = this.route.chatId.value
-    return this.#pending.value.filter((message) => message.chatId === chatId)
-  })
+  readonly #outbox: OutboxStore
+  /** What waits to be sent in the chat that is shown. */
+  readonly pending = computed(() =>
+    this.#outbox.of(this.route.chatId.value, this.thread.value?.messages.value ?? []),
+  )
   /** What is typed in the chat that is shown. */
   readonly draft = computed(() =>
     this.drafts.of(this.session.userId.value, this.route.chatId.value),
@@ -51,6 +53,7 @@ export class Store {
     const own = browserStorage('sessionStorage')
     this.client = new ChatClient({ tokens: storedTokens(local), pending: storedPending(local) })
     this.session = new SessionStore(this.client)
+    this.#outbox = new OutboxStore(this.client)
     this.connection = new ConnectionStore(this.client)
     this.chats = new ChatsStore(this.client)
     this.models = new ModelsStore(this.client)
@@ -58,12 +61,14 @@ export class Store {
     this.look = new LookStore(local)
     this.survival = new SurvivalStore(local, this.connection, this.thread)
     this.newChat = new NewChat(this.client, own, {
-      onMade: (chatId) => {
+      onMade: (chatId, messages) => {
+        for (const { content, clientMessageId } of messages) {
+          this.#deliver(chatId, content, clientMessageId, 0)
+        }
         if (this.route.chatId.peek() === undefined) this.route.replace(chatId)
       },
       onRefused: (content, error) => this.#notSent(undefined, content, error),
     })
-    this.client.on('pending', () => this.#readPending())
     this.client.on('send-failed', ({ message, error }) =>
       this.#notSent(message.chatId, message.content, error),
     )
@@ -85,10 +90,13 @@ export class Store {
       this.newChat.send(userId, content)
       return
     }
-    this.client.send(chatId, content).catch((error: ChatError) => {
-      // Whatever else goes wrong is told as `send-failed`, or waits for the next login.
-      if (error.code === 'TOO_MANY_PENDING') this.#notSent(chatId, content, error)
-    })
+    this.sendIn(chatId, content)
+  }
+
+  /** Sends a text in a chat, whatever is typed. */
+  sendIn(chatId: string, content: string): void {
+    const last = this.thread.value?.messages.value.at(-1)
+    this.#deliver(chatId, content, randomName(), last?.seq ?? 0)
   }
 
   /** Shows a new chat, or another one. */
@@ -103,8 +111,13 @@ export class Store {
     this.sendError.value = { chatId, error }
   }
 
-  #readPending(): void {
-    this.#pending.value = this.client.pending
+  /** @param after the `seq` of the last message that was there when this one was written. */
+  #deliver(chatId: string, content: string, clientMessageId: string, after: number): void {
+    this.#outbox.note(clientMessageId, after)
+    this.client.send(chatId, content, { clientMessageId }).catch((error: ChatError) => {
+      // Whatever else goes wrong is told as `send-failed`, or waits for the next login.
+      if (error.code === 'TOO_MANY_PENDING') this.#notSent(chatId, content, error)
+    })
   }
 
   #followSession(): void {
@@ -120,7 +133,7 @@ export class Store {
         if (lastUser !== undefined && lastUser !== user) this.route.open(undefined)
         lastUser = user
         this.chats.open()
-        this.#readPending()
+        this.#outbox.noteKept()
         if (user !== undefined) this.newChat.resume(user)
         void this.models.load()
         return () => this.chats.close()
@@ -141,10 +154,6 @@ export class Store {
         thread.close()
         this.thread.value = undefined
       }
-    })
-    effect(() => {
-      // What was stored is pending no more, also when another window sent it.
-      if (this.thread.value?.messages.value) this.#readPending()
     })
   }
 }
