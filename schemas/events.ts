@@ -68,7 +68,7 @@ const TokenExpiring = Model('TokenExpiring', Type.Object({ expiresAt: Timestamp 
 const SessionEnded = Model('SessionEnded', Type.Object({ code: SessionEnd }))
 
 const refusal = { ok: Type.Literal(false), error: EventFault }
-/** The acknowledgement of an event that was refused. @public */
+/** The acknowledgement of an event that was refused. */
 export const Refusal = Model('Refusal', Type.Object(refusal))
 const EventError = Model('EventError', Type.Object({ event: Type.String(), ...refusal }))
 
@@ -95,7 +95,7 @@ export const ConnectionRefusal = Model(
 const served = <P extends TProperties>(properties: P) =>
   Type.Object({ ok: Type.Literal(true), ...properties })
 
-/** Each event that the server sends, with its payload. @public */
+/** Each event that the server sends, with its payload. */
 export const serverEvents = {
   message: Message,
   'message-start': MessageStart,
@@ -112,7 +112,7 @@ export const serverEvents = {
 }
 export type ServerEvents = { [E in keyof typeof serverEvents]: Static<(typeof serverEvents)[E]> }
 
-/** Each event that a client sends, with its payload and the acknowledgement when it is served. @public */
+/** Each event that a client sends, with its payload and the acknowledgement when it is served. */
 export const clientEvents = {
   'join-chat': {
     payload: JoinChat,

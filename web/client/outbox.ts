@@ -100,7 +100,7 @@ export class Outbox {
         const told = `${maxPending} messages wait to be sent already.`
         return Promise.reject(new ChatError('TOO_MANY_PENDING', told))
       }
-      this.#write([...kept, message])
+      this.#keep([...kept, message])
     }
     return this.#queue(message)
   }
@@ -184,6 +184,13 @@ export class Outbox {
         await pause(Math.max(error.retryAfterMs, backoffMs(failures)), this.#wake.signal)
       }
     }
+  }
+
+  /** A storage that is full must not stop what can be sent now. */
+  #keep(messages: readonly PendingMessage[]): void {
+    try {
+      this.#write(messages)
+    } catch {}
   }
 
   #remove({ clientMessageId }: Pick<PendingMessage, 'clientMessageId'>): void {

@@ -110,6 +110,23 @@ t.test('errors', async (t) => {
     const signal = AbortSignal.abort(reason)
     t.equal(await caught(client.rest.profile({ signal })), reason)
     t.equal(await caught(client.follow(chat.id, unknown, { signal })), reason)
+    const away = new AbortController()
+    const { reply } = await client.send(chat.id, 'len=9999 rate=50')
+    const onChange = () => away.abort(reason)
+    t.equal(
+      await caught(client.follow(chat.id, reply.id, { signal: away.signal, onChange })),
+      reason,
+    )
+    const silent = createServer()
+    t.teardown(() => silent.close())
+    t.teardown(() => silent.closeAllConnections())
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    const { port } = silent.address() as AddressInfo
+    const waiting = newClient(t, { url: `http://127.0.0.1:${port}` })
+    const leaving = new AbortController()
+    silent.on('request', () => leaving.abort(reason))
+    const call = waiting.register(newAccount(), { signal: leaving.signal })
+    t.equal(await caught(call), reason)
   })
 })
 
@@ -239,6 +256,18 @@ t.test('sending', async (t) => {
     const { messages } = await again.rest.readChat(chat.id)
     t.match(messages[0], { content: 'kept' })
     t.equal(messages.length, 2)
+  })
+
+  t.test('is done though the storage for what waits is full', async (t) => {
+    const pending = {
+      read: () => [],
+      write: (messages: readonly PendingMessage[]) => {
+        if (messages.length > 0) throw new Error('QuotaExceededError')
+      },
+    }
+    const { client } = await signedInClient(t, { url, pending })
+    const chat = await client.rest.createChat()
+    t.equal((await client.ask(chat.id, 'len=2')).status, 'complete')
   })
 
   t.test('can be given up while it waits', async (t) => {
