@@ -1,7 +1,9 @@
 import { Lexer, type MarkedToken, type Token, type TokensList } from 'marked'
 
 /** The lexer is quadratic for some hostile text: longer runs of text than this are shown as they are. */
-const longestInline = 16_000
+const longestInline = 8000
+/** Quotes and lists that are nested more deeply are text: each level is read once more. */
+const deepestRead = 32
 
 /** Reads Markdown that grows: blocks that later text cannot change are read once. */
 export class MarkdownBlocks {
@@ -38,7 +40,7 @@ export class MarkdownBlocks {
 
 function readBlocks(text: string): { tokens: MarkedToken[]; definitions: number } {
   try {
-    const lexer = new Lexer({ gfm: true })
+    const lexer = new BoundedLexer({ gfm: true })
     const tokens: TokensList = lexer.blockTokens(text, lexer.tokens) as TokensList
     for (const { src, tokens: into } of lexer.inlineQueue) {
       if (src.length <= longestInline) lexer.inlineTokens(src, into)
@@ -48,6 +50,23 @@ function readBlocks(text: string): { tokens: MarkedToken[]; definitions: number 
   } catch {
     // Nested too deeply to be read.
     return { tokens: [plain(text)], definitions: 0 }
+  }
+}
+
+class BoundedLexer extends Lexer {
+  #depth = 0
+
+  override blockTokens(text: string, into?: Token[], isClipped?: boolean): Token[]
+  override blockTokens(text: string, into?: TokensList, isClipped?: boolean): TokensList
+  override blockTokens(text: string, into: Token[] = [], isClipped?: boolean): Token[] {
+    if (this.#depth === deepestRead) {
+      into.push(plain(text))
+      return into
+    }
+    this.#depth += 1
+    super.blockTokens(text, into, isClipped)
+    this.#depth -= 1
+    return into
   }
 }
 
