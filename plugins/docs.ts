@@ -11,7 +11,7 @@ declare module 'fastify' {
   interface FastifySchema {
     /** The errors of its own that a route may answer with, for its document. */
     errors?: readonly ErrorCode[]
-    /** Whether a request may have no body, or null, for its document. */
+    /** Whether a request may have no body, for its document. */
     bodyIsOptional?: boolean
   }
 }

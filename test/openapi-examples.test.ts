@@ -6,7 +6,7 @@ import { api, embedded, startApp } from './services/app.js'
 import { patienceMs } from './services/eventually.js'
 
 interface Media {
-  schema: { $ref?: string; anyOf?: { $ref?: string }[] }
+  schema: { $ref?: string }
   example?: unknown
   examples?: Record<string, { $ref: string }>
 }
@@ -76,8 +76,7 @@ function requestOf(document: Document, url: string, { method, path, operation }:
 }
 
 function modelOf(document: Document, { schema }: Media): Model {
-  const { $ref = '' } = schema.anyOf?.[0] ?? schema
-  const model = document.components.schemas[$ref.split('/').at(-1) ?? '']
+  const model = document.components.schemas[schema.$ref?.split('/').at(-1) ?? '']
   if (!model) throw new Error(`no model ${JSON.stringify(schema)}`)
   return model
 }

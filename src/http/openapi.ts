@@ -8,7 +8,7 @@ export interface DocumentedRoute {
   schema: {
     /** The errors of its own that it may answer with; undefined where nothing can fail. */
     errors?: readonly ErrorCode[]
-    /** Whether a request may have no body, or null. */
+    /** Whether a request may have no body. */
     bodyIsOptional?: boolean
     /** Empty where no token is required. */
     security?: readonly object[]
@@ -27,16 +27,11 @@ interface Response {
   content?: Record<string, Record<string, unknown>>
 }
 
-interface RequestBody {
-  required: boolean
-  content: Record<string, { schema?: object }>
-}
-
 interface Operation {
   operationId: string
   tags?: string[]
   parameters?: Parameter[]
-  requestBody?: RequestBody
+  requestBody?: { required: boolean }
   responses: Record<string, Response>
 }
 
@@ -158,7 +153,7 @@ function completeOperation(
     parameter.schema.examples = [parameter.example]
     delete parameter.example
   }
-  if (requestBody && route.schema.bodyIsOptional) allowNoBody(requestBody)
+  if (requestBody && route.schema.bodyIsOptional) requestBody.required = false
   Object.assign(responses, errorResponses(errors))
   const isLimited = errors.includes('RATE_LIMITED')
   for (const [status, response] of Object.entries(responses)) {
@@ -173,14 +168,6 @@ function completeOperation(
     // What OpenAPI 3.2 calls `itemSchema`.
     const stream = response.content?.['text/event-stream']
     if (stream) stream['x-itemSchema'] = { $ref: `${prefix}StreamEvent` }
-  }
-}
-
-/** SDKs in Go and Java send `null` for no body. */
-function allowNoBody(body: RequestBody): void {
-  body.required = false
-  for (const media of Object.values(body.content)) {
-    media.schema = { anyOf: [media.schema, { type: 'null' }] }
   }
 }
 

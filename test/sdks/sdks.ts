@@ -8,8 +8,11 @@ export interface Place {
   tools: string
   /** The API's document, as the server serves it. */
   document: string
+  /** The server's address. */
+  url: string
   /** The checkout. */
   root: string
+  isShort: boolean
 }
 
 export interface Command {
@@ -20,11 +23,14 @@ export interface Command {
   cwd?: string
 }
 
+/** What the document is given to. */
 export interface Sdk {
   /** Its folder here. */
   name: string
   /** What a reader of the table knows it as. */
   generator: string
+  /** Settings of the server that it uses, besides those of every one. */
+  settings: Record<string, string>
   /** Whether `--short` has it. */
   isShort: boolean
   /** The files that pin what `install` installs. */
@@ -34,17 +40,30 @@ export interface Sdk {
   generate(place: Place): Command[]
   /** The SDK by its generator's defaults, and the program strictly. */
   compile(place: Place): Command[]
-  /** Holds the conversation; the API's address is in API_URL. */
+  /** Uses a server, whose address is in API_URL; API_TOKEN is one of the examples' account. */
   use(place: Place): Command[]
 }
 
-/** A generator's own warnings, which it also has about the smallest document. */
+/** A tool's own warnings, which it also has about the smallest document. */
 export const ownWarnings = [
   /OpenAPI 3\.1 support is still in beta/,
+  /Node\.js 20 support is ending/,
   /ModelUtils - Failed to get the schema name: null/,
 ]
 
+/** A reply takes about a second, long enough to be left or stopped; an account keeps two chats. */
+const conversation = { ELIZA_PACE_MS: '20', RATE_LIMIT_USER_CHATS: '2' }
+
 const bin = (tools: string, name: string) => join(tools, 'node_modules/.bin', name)
+
+const installNode = ({ tools }: Place): Command[] => [
+  { command: 'npm', args: ['ci', '--ignore-scripts'], cwd: tools },
+]
+/** Both are found where the program is. */
+const linkModules = ({ tools, document }: Place): Command[] => [
+  { command: 'ln', args: ['-s', join(tools, 'node_modules'), 'node_modules'] },
+  { command: 'cp', args: [document, 'openapi.json'] },
+]
 
 /** An SDK in TypeScript: checked by tsc, bundled by the checkout's esbuild, run by Node. */
 function typescript(
@@ -55,14 +74,11 @@ function typescript(
   return {
     name,
     generator,
+    settings: conversation,
     isShort: true,
     pins: ['package.json', 'package-lock.json'],
-    install: ({ tools }) => [{ command: 'npm', args: ['ci', '--ignore-scripts'], cwd: tools }],
-    generate: (place) => [
-      { command: 'ln', args: ['-s', join(place.tools, 'node_modules'), 'node_modules'] },
-      { command: 'cp', args: [place.document, 'openapi.json'] },
-      generate(place),
-    ],
+    install: installNode,
+    generate: (place) => [...linkModules(place), generate(place)],
     compile: ({ tools, root }) => [
       { command: bin(tools, 'tsc'), args: [] },
       {
@@ -125,6 +141,48 @@ const runJar = ({ tools, document }: Place, args: string[]): Command => ({
 })
 
 export const sdks: readonly Sdk[] = [
+  {
+    name: 'linters',
+    generator: 'redocly 2.77, spectral 6.16, @readme/openapi-parser 9.0',
+    settings: {},
+    isShort: true,
+    pins: ['package.json', 'package-lock.json'],
+    install: installNode,
+    generate: (place) => [
+      ...linkModules(place),
+      {
+        command: bin(place.tools, 'redocly'),
+        args: ['lint', '--extends=recommended', 'openapi.json'],
+        env: { REDOCLY_TELEMETRY: 'off', REDOCLY_SUPPRESS_UPDATE_NOTICE: 'true' },
+      },
+      {
+        command: bin(place.tools, 'spectral'),
+        args: ['lint', '--fail-severity=hint', 'openapi.json'],
+      },
+      { command: process.execPath, args: ['validate.js'] },
+    ],
+    compile: () => [],
+    use: () => [],
+  },
+  {
+    name: 'schemathesis',
+    generator: 'schemathesis 4.32',
+    settings: { ELIZA_PACE_MS: '0', RATE_LIMIT_USER_REQUESTS_PER_MINUTE: '0' },
+    isShort: true,
+    pins: ['requirements.txt'],
+    install: installPython,
+    generate: () => [],
+    compile: () => [],
+    use: ({ tools, document, url, isShort }) => [
+      {
+        command: join(tools, 'python/bin/schemathesis'),
+        args: [
+          ...['run', document, '--url', url],
+          ...(isShort ? ['--max-examples=15', '--seed=1'] : ['--max-examples=200']),
+        ],
+      },
+    ],
+  },
   typescript('hey-api', '@hey-api/openapi-ts 0.95', ({ tools }) => ({
     command: bin(tools, 'openapi-ts'),
     args: ['--input', 'openapi.json', '--output', 'generated', '--no-log-file'],
@@ -140,6 +198,7 @@ export const sdks: readonly Sdk[] = [
   {
     name: 'openapi-python-client',
     generator: 'openapi-python-client 0.29',
+    settings: conversation,
     isShort: true,
     pins: ['requirements.txt'],
     install: installPython,
@@ -160,6 +219,7 @@ export const sdks: readonly Sdk[] = [
   {
     name: 'openapi-generator-python',
     generator: 'openapi-generator 7.25, python',
+    settings: conversation,
     isShort: false,
     pins: ['requirements.txt'],
     install: (place) => [...installPython(place), installJar(place)],
@@ -178,6 +238,7 @@ export const sdks: readonly Sdk[] = [
   {
     name: 'openapi-generator-go',
     generator: 'openapi-generator 7.25, go',
+    settings: conversation,
     isShort: true,
     pins: [],
     install: (place) => [installJar(place)],
@@ -194,6 +255,7 @@ export const sdks: readonly Sdk[] = [
   {
     name: 'openapi-generator-java',
     generator: 'openapi-generator 7.25, java (java.net.http)',
+    settings: conversation,
     isShort: false,
     pins: [],
     install: (place) => [installJar(place)],

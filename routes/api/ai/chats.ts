@@ -16,7 +16,7 @@ const routes: FastifyPluginAsyncTypebox = async (fastify) => {
   fastify.post(
     '/chats',
     {
-      // The body is optional; SDKs in Go and Java send null for none.
+      // The body is optional. SDKs in Go and Java send null for none; documenting that breaks Python's.
       preValidation: async (request) => {
         request.body ??= {}
       },

@@ -39,13 +39,22 @@ const ResumeHeaders = Type.Object({
   ),
 })
 
+/** What every language's integer holds. */
+const maxInteger = 2_147_483_647
+
 const ResumeQuery = Closed({
   epoch: Type.Optional(
-    Type.Integer({ minimum: 1, description: 'The epoch of the last frame.', examples: [1] }),
+    Type.Integer({
+      minimum: 1,
+      maximum: maxInteger,
+      description: 'The epoch of the last frame.',
+      examples: [1],
+    }),
   ),
   offset: Type.Optional(
     Type.Integer({
       minimum: 0,
+      maximum: maxInteger,
       description: 'The length of the text received, in UTF-16 units.',
       examples: [11],
     }),
