@@ -3,6 +3,9 @@ import { MenuIcon, SettingsIcon } from './icons.js'
 import { useStore } from './store/store.js'
 import { strings } from './strings.js'
 
+/** The browser would turn what it writes beside the title, too. */
+const directionMarks = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g
+
 /** The title of the chat that is shown, and what opens its settings. */
 export function ChatHeader() {
   const { route, thread, chats, look } = useStore()
@@ -15,7 +18,8 @@ export function ChatHeader() {
       : (listed?.title ?? thread.value?.chat.value?.title ?? strings.chats.untitled)
 
   useEffect(() => {
-    document.title = chatId === undefined ? strings.product : `${title} · ${strings.product}`
+    const plain = title.replace(directionMarks, '')
+    document.title = chatId === undefined ? strings.product : `${plain} · ${strings.product}`
   }, [title, chatId])
 
   return (

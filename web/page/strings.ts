@@ -52,7 +52,7 @@ export const strings = {
     rename: 'Rename',
     renameField: 'Title',
     delete: 'Delete',
-    deleted: (title: string) => `“${title}” is deleted.`,
+    deleted: <Title>(title: Title) => ['“', title, '” is deleted.'],
     undo: 'Undo',
     notDeleted: 'The chat could not be deleted.',
     notRenamed: 'The title could not be changed.',

@@ -9,7 +9,7 @@ export function UndoBar() {
       {chats.deletions.value.map((deletion) => (
         <p key={deletion.chat.id}>
           <span class="undo-text">
-            <bdi>{strings.chats.deleted(deletion.chat.title ?? strings.chats.untitled)}</bdi>
+            {strings.chats.deleted(<bdi>{deletion.chat.title ?? strings.chats.untitled}</bdi>)}
           </span>
           <button type="button" onClick={() => chats.undo(deletion)}>
             {strings.chats.undo}
