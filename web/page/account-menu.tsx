@@ -1,6 +1,7 @@
 import { useRef, useState } from 'preact/hooks'
 import { ChatError } from '../client/index.js'
 import { ErrorNote } from './error-note.js'
+import { AccountIcon } from './icons.js'
 import { themes } from './store/look.js'
 import { useStore } from './store/store.js'
 import { strings } from './strings.js'
@@ -19,6 +20,7 @@ export function AccountMenu() {
         aria-label={name === undefined ? undefined : text.menu(name)}
         onClick={() => dialog.current?.showModal()}
       >
+        <AccountIcon />
         <bdi>{name ?? text.menuUnnamed}</bdi>
       </button>
       <dialog ref={dialog} aria-label={text.menuUnnamed} closedby="any">

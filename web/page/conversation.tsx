@@ -68,7 +68,7 @@ export function Conversation({ thread }: { thread: Thread }) {
   }, [waiting])
 
   // Earlier messages come above what is read, which stays where it is.
-  const anchor = useAnchor(content.current, first)
+  const anchor = useAnchor(scroller.current, first)
   useLayoutEffect(() => {
     if (scroller.current) scroller.current.scrollTop += anchor()
   }, [first])
@@ -139,7 +139,7 @@ class Group extends Component<GroupProps> {
 
   override render({ thread, messages }: GroupProps) {
     return (
-      <>
+      <div class="group">
         {messages.map((message) =>
           message.role === 'user' ? (
             <OwnMessage key={message.id} message={message} />
@@ -147,18 +147,25 @@ class Group extends Component<GroupProps> {
             <Reply key={message.id} thread={thread} message={message} />
           ),
         )}
-      </>
+      </div>
     )
   }
 }
 
-/** How far what was first has moved, when something else is first now. */
-function useAnchor(content: HTMLElement | null, first: string | undefined) {
+/** How far what is read has moved, when something else comes first now. */
+function useAnchor(scroller: HTMLElement | null, first: string | undefined) {
   const before = useRef(first)
-  const anchor = before.current === first ? null : (content?.querySelector('.turn') ?? null)
+  const anchor = before.current === first ? undefined : firstInSight(scroller)
   const top = anchor?.getBoundingClientRect().top ?? 0
   before.current = first
   return () => (anchor?.isConnected ? anchor.getBoundingClientRect().top - top : 0)
+}
+
+function firstInSight(scroller: HTMLElement | null): Element | undefined {
+  const edge = scroller?.getBoundingClientRect().top ?? 0
+  const isInSight = (element: Element) => element.getBoundingClientRect().bottom > edge
+  const group = [...(scroller?.querySelectorAll('.group') ?? [])].find(isInSight)
+  return [...(group?.children ?? [])].find(isInSight)
 }
 
 function Gone({ state }: { state: 'missing' | 'deleted' }) {

@@ -51,6 +51,12 @@ export const DeleteIcon = () => (
     <path d="M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7" />
   </Icon>
 )
+export const AccountIcon = () => (
+  <Icon>
+    <circle cx="12" cy="9" r="3.5" />
+    <path d="M5 19.5c1.2-3.2 3.8-4.5 7-4.5s5.800 1.300 7 4.500" />
+  </Icon>
+)
 export const DownIcon = () => (
   <Icon>
     <path d="M12 5v13M6.5 13L12 18.5 17.5 13" />

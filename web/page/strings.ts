@@ -81,7 +81,7 @@ export const strings = {
     starting: 'Starting…',
     position: (position: number) =>
       position === 1 ? 'Next in line' : `Number ${position} in line`,
-    begins: (ms: number) => (ms < 1500 ? 'begins now' : `begins in about ${duration(ms)}`),
+    begins: (ms: number) => (ms < 1500 ? 'begins soon' : `begins in about ${duration(ms)}`),
     model: (name: string) => name,
     contextSent: (sent: number) => `${many(sent, 'message', 'messages')} sent`,
     contextLeftOut: (dropped: number) => `${dropped.toLocaleString('en')} left out`,

@@ -26,7 +26,8 @@ export class Thread {
   readonly error = signal<ChatError>()
   /** The reply that is being written, or waits to be. */
   readonly running = computed(() =>
-    this.messages.value.find((message) => isRunning(this.view(message).value)),
+    // Of a record that has ended nothing runs: a long conversation is not looked through view by view.
+    this.messages.value.find((record) => isRunning(record) && isRunning(this.view(record).value)),
   )
   readonly isStopping = signal(false)
   readonly #client: ChatClient
@@ -99,7 +100,8 @@ export class Thread {
     if (this.#isClosed) return
     const conversation = this.#conversation
     batch(() => {
-      for (const message of conversation.messages) {
+      const isNewList = conversation.messages !== this.messages.value
+      for (const message of isNewList ? conversation.messages : this.#changedRecords()) {
         const known = this.#views.get(message.id)
         if (!known) continue
         if (known.record === message && !this.#changed.has(message.id)) continue
@@ -116,10 +118,18 @@ export class Thread {
     this.#speak()
   }
 
+  *#changedRecords() {
+    for (const id of this.#changed) {
+      const record = this.#views.get(id)?.record
+      if (record) yield record
+    }
+  }
+
   /** Reads replies out by sentences, from where they were when they were first seen. */
   #speak(): void {
     for (const message of this.messages.value) {
       if (message.role !== 'assistant') continue
+      if (!isRunning(message) && !this.#spoken.has(message.id)) continue
       const { text, status } = this.view(message).value
       const before = this.#spoken.get(message.id)
       const runs = isRunning({ status })

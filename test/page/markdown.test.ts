@@ -1,0 +1,77 @@
+import { join } from 'node:path'
+import { build } from 'esbuild'
+import t from 'tap'
+import { seededRandom } from '../services/random.js'
+import { inChromium, launch } from './browser.js'
+import { corpus } from './sample.js'
+
+const root = join(import.meta.dirname, '../../..')
+
+/** The page's Markdown alone, rendered into elements of an empty page. */
+const entry = `
+import { h, render } from 'preact'
+import { Markdown } from './web/page/markdown/markdown.tsx'
+import { StoreProvider } from './web/page/store/store.ts'
+
+const store = { announcer: { say() {} } }
+globalThis.show = (target, text, isWhole) =>
+  render(h(StoreProvider, { value: store }, h(Markdown, { text, isWhole })), target)
+`
+
+async function bundle(): Promise<string> {
+  const { outputFiles } = await build({
+    stdin: { contents: entry, resolveDir: root },
+    bundle: true,
+    format: 'iife',
+    write: false,
+    tsconfigRaw: {},
+    jsx: 'automatic',
+    jsxImportSource: 'preact',
+  })
+  return outputFiles[0]?.text ?? ''
+}
+
+/** Runs in the page: what went wrong while a text grew to its end in steps; undefined when nothing did. */
+async function grow({ text, step }: { text: string; step: number }): Promise<string | undefined> {
+  const { show } = globalThis as unknown as {
+    show: (target: Element, text: string, isWhole: boolean) => void
+  }
+  const growing = document.createElement('div')
+  const whole = document.createElement('div')
+  document.body.replaceChildren(growing, whole)
+  try {
+    for (let end = 0; end < text.length; end += step) show(growing, text.slice(0, end), false)
+    show(growing, text, true)
+    show(whole, text, true)
+  } catch (error) {
+    return String(error)
+  }
+  // Code takes its colours a little later.
+  const until = performance.now() + 5000
+  while (growing.innerHTML !== whole.innerHTML) {
+    if (performance.now() > until) return `${growing.innerHTML}\n\nis not\n\n${whole.innerHTML}`
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  return undefined
+}
+
+t.test(
+  'every prefix of Markdown renders, and the last as the whole does',
+  inChromium,
+  async (t) => {
+    const page = await (await launch(t)).newPage()
+    await page.addScriptTag({ content: await bundle() })
+    const random = seededRandom(t)
+    const pick = () => corpus[random(corpus.length)] ?? ''
+    const mixed = Array.from({ length: 40 }, () => {
+      const [first, second] = [pick(), pick()]
+      const cut = random(first.length + 1)
+      return `${first.slice(0, cut)}${second.slice(random(second.length + 1))}\n\n${pick()}`
+    })
+    for (const text of corpus) t.equal(await page.evaluate(grow, { text, step: 1 }), undefined)
+    for (const text of mixed) {
+      const step = 1 + random(5)
+      t.equal(await page.evaluate(grow, { text, step }), undefined, JSON.stringify(text))
+    }
+  },
+)
