@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { io } from 'socket.io-client'
 import t, { type Test } from 'tap'
 import type { Message, Turn } from '../../schemas/messages.js'
@@ -11,19 +10,10 @@ import { api, outsideServices } from '../services/app.js'
 import { ask, connect } from '../services/client.js'
 import { converse } from '../services/conversation.js'
 import { eventually, patienceMs } from '../services/eventually.js'
+import { freePort } from '../services/free-port.js'
 import { patient, startHolding } from '../services/holding-stand-in.js'
 import { standInReply } from '../services/ollama-stand-in.js'
 import { startServer } from '../services/server-process.js'
-
-/** A port that was free a moment ago, for a server that comes back to it. */
-async function freePort(): Promise<string> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return `${port}`
-}
 
 for (const continues of [true, false]) {
   const name = continues ? 'from the text that was kept' : 'from the beginning'
@@ -33,7 +23,7 @@ for (const continues of [true, false]) {
       ...patient,
       DATA_DIR: t.testdir(),
       OLLAMA_API_URL: standIn.url,
-      PORT: await freePort(),
+      PORT: `${await freePort()}`,
       OLLAMA_MAX_CONCURRENT: '2',
     }
     const first = await startServer(settings)

@@ -2,12 +2,12 @@ import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { Agent, fetch } from 'undici'
 import { eventually } from './eventually.js'
+import { freePort } from './free-port.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
@@ -23,15 +23,6 @@ const nginx =
     .find((file) => existsSync(file))
 /** Why tests of nginx cannot run; false where they can. */
 export const withoutNginx = nginx === undefined && 'TEST_NGINX is not set, and no nginx is on PATH'
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address ? address.port : 0
-}
 
 /** Replaces what a configuration must have: a shipped file that changed is noticed. */
 function replaced(text: string, rows: readonly [shipped: string | RegExp, ours: string][]): string {

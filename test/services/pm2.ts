@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { eventually } from './eventually.js'
-import { freePort } from './nginx-process.js'
+import { freePort } from './free-port.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
