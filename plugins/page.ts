@@ -42,9 +42,10 @@ export default fp(
       await scope.register(staticFiles, {
         root: join(root, 'assets'),
         prefix: '/assets/',
-        wildcard: false,
-        globIgnore: ['**/*.{br,gz}'],
+        index: false,
         preCompressed: true,
+        // Reached by the names of what they are made of.
+        allowedPath: (path) => !/\.(?:br|gz)$/.test(path),
         // Their names are hashes of what they hold.
         immutable: true,
         maxAge: '1y',

@@ -106,6 +106,7 @@ async function build() {
   const html = readFileSync(join(source, 'index.html'), 'utf8')
     .replace('main.tsx', address(/^main-.*\.js$/))
     .replace('main.css', address(/^main-.*\.css$/))
+    .replace('chunk.js', address(/^chunk-.*\.js$/))
     .replace('icon.svg', address(/^icon-.*\.svg$/))
     .replace('licences.txt', `/assets/${licenceName}`)
   writeCompressed(join(output, 'index.html'), Buffer.from(html))

@@ -15,10 +15,12 @@ export function ErrorNote({ error, children }: { error: Fault; children?: Compon
   const advice = strings.advice[error.code]
   return (
     <div class="error-note">
-      <p>
-        <bdi>{advice === undefined ? error.message : withCode(advice)}</bdi>
-        {error.code === 'INTERNAL' && requestId && <small> {strings.requestId(requestId)}</small>}
-      </p>
+      {(advice !== undefined || errors.length === 0) && (
+        <p>
+          <bdi>{advice === undefined ? error.message : withCode(advice)}</bdi>
+          {error.code === 'INTERNAL' && requestId && <small> {strings.requestId(requestId)}</small>}
+        </p>
+      )}
       {errors.length > 0 && (
         <ul>
           {errors.map(({ field, message }) => (

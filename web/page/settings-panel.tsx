@@ -108,8 +108,8 @@ function ModelField({
 }) {
   const { models } = useStore()
   const text = strings.settings
-  const names = models.list.value?.map(({ name }) => name) ?? []
-  const isGone = model !== undefined && models.list.value !== undefined && !names.includes(model)
+  const names = models.list.value?.map(({ name }) => name) ?? (model === undefined ? [] : [model])
+  const isGone = model !== undefined && !names.includes(model)
   return (
     <div class="field">
       <label for="model">{text.model}</label>

@@ -12,6 +12,13 @@ import type { Announcer } from './announcer.js'
 import { oncePerFrame } from './frame.js'
 import { SpokenReply } from './spoken-reply.js'
 
+/** What an address is answered with that is no chat’s. */
+const noChatCodes: ReadonlySet<string> = new Set([
+  'CHAT_NOT_FOUND',
+  'NOT_FOUND',
+  'VALIDATION_FAILED',
+])
+
 export const isRunning = ({ status }: Pick<Message, 'status'>) =>
   status === 'queued' || status === 'streaming'
 
@@ -149,7 +156,7 @@ export class Thread {
 
   #fail(error: unknown): void {
     if (!(error instanceof ChatError)) throw error
-    if (error.code === 'CHAT_NOT_FOUND' || error.code === 'VALIDATION_FAILED') {
+    if (noChatCodes.has(error.code)) {
       if (this.state.value !== 'deleted') this.state.value = this.chat.value ? 'deleted' : 'missing'
     } else this.error.value = error
   }
