@@ -1,9 +1,10 @@
 /**
- * Writes screenshots of the page to docs/screenshots/, or to the folder that is named, and measures it:
- * `npm run screenshots -- [FOLDER]`.
+ * `npm run screenshots -- [FOLDER] [--measure]` writes screenshots of the page to dist/screenshots/, or to the
+ * folder, and measures it. Without a folder the two that README shows are written to docs/ too.
  */
-import { mkdir } from 'node:fs/promises'
+import { copyFile, mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { api, startApp } from '../services/app.js'
 import { never, type Script, standInModel, startStandIn } from '../services/ollama-stand-in.js'
@@ -12,7 +13,13 @@ import { measure } from './measure.js'
 import { sampleReply } from './sample.js'
 import { seedTurns } from './seed.js'
 
-const folder = resolve(process.argv[2] ?? join(import.meta.dirname, '../../../docs/screenshots'))
+const root = join(import.meta.dirname, '../../..')
+const named = process.argv.slice(2).find((word) => !word.startsWith('-'))
+const folder = resolve(named ?? join(root, 'dist/screenshots'))
+const inReadme: Readonly<Record<string, string>> = {
+  streaming: 'page.png',
+  'conversation-phone': 'page-phone.png',
+}
 const endings: (() => unknown)[] = []
 const run = {
   teardown: (end: () => unknown) => endings.unshift(end),
@@ -27,17 +34,18 @@ const models = [
 ]
 
 /** Answers with the sample; a question that names a state of a reply is left in it. */
-const script: Script = function* (body) {
+const script: Script = async function* (body) {
   const question = body.messages.at(-1)?.content ?? ''
   if (question.includes('queue')) yield { wait: never }
   yield {
     thinking: 'The reader wants the rule, then why. Three cases, a function, a table of examples.',
   }
+  yield { wait: delay(1200) }
   if (question.includes('break')) {
     yield { content: 'A frame that is lost leaves ' }
     yield { line: { error: 'model runner has unexpectedly stopped' } }
   }
-  const half = question.includes('middle') ? sampleReply.slice(0, 640) : sampleReply
+  const half = question.includes('middle') ? (sampleReply.split('| `again`')[0] ?? '') : sampleReply
   for (const word of half.match(/\s*\S+/g) ?? []) yield { content: word }
   if (half !== sampleReply) yield { wait: never }
   yield {
@@ -53,8 +61,11 @@ const script: Script = function* (body) {
 
 async function shoot(page: Page, name: string): Promise<void> {
   await page.waitForTimeout(400)
-  await page.screenshot({ path: join(folder, `${name}.png`) })
-  process.stdout.write(`${join(folder, `${name}.png`)}\n`)
+  const path = join(folder, `${name}.png`)
+  await page.screenshot({ path })
+  process.stdout.write(`${path}\n`)
+  const readme = inReadme[name]
+  if (readme && named === undefined) await copyFile(path, join(root, 'docs', readme))
 }
 
 const questions = [
@@ -113,8 +124,8 @@ try {
   await page.getByText('Ollama reported an error').waitFor()
   await shoot(page, 'error')
   await page.getByRole('button', { name: 'New chat' }).click()
-  await send(page, 'Stay in the middle of it')
-  await page.getByText('const known').waitFor()
+  await send(page, 'What if it dies in the middle?')
+  await page.getByText('rejoin from there').waitFor()
   await shoot(page, 'streaming')
   await page.getByRole('button', { name: 'New chat' }).click()
   await send(page, 'Fill the queue')
@@ -125,7 +136,11 @@ try {
   await shoot(page, 'queue')
 
   await settle(await inhabited(browser, { colorScheme: 'dark' }), '-dark')
-  const phone = await inhabited(browser, { viewport: { width: 390, height: 844 }, hasTouch: true })
+  const phone = await inhabited(browser, {
+    colorScheme: 'dark',
+    viewport: { width: 390, height: 760 },
+    hasTouch: true,
+  })
   await settle(phone, '-phone')
   await phone.getByRole('button', { name: 'Show the chats' }).click()
   await shoot(phone, 'chats-phone')

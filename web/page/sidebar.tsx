@@ -16,6 +16,13 @@ export function Sidebar({ children }: { children: ComponentChildren }) {
   const isOpen = look.isListOpen.value
 
   useEffect(() => {
+    const close = () => {
+      look.isListOpen.value = false
+    }
+    narrow.addEventListener('change', close)
+    return () => narrow.removeEventListener('change', close)
+  }, [look])
+  useEffect(() => {
     if (isOpen) sidebar.current?.querySelector<HTMLElement>('button, a')?.focus()
   }, [isOpen])
 
@@ -44,7 +51,8 @@ export function Sidebar({ children }: { children: ComponentChildren }) {
             aria-label={strings.chats.close}
             onClick={() => {
               look.isListOpen.value = false
-              if (narrow.matches) document.getElementById('open-list')?.focus()
+              // It can take the focus once nothing lies over it.
+              requestAnimationFrame(() => document.getElementById('open-list')?.focus())
             }}
           >
             <CloseIcon />

@@ -34,7 +34,8 @@ export function Workspace() {
       <Sidebar>
         <ChatList />
       </Sidebar>
-      <main class="chat">
+      {/* The list lies over it where the window is narrow. */}
+      <main class="chat" inert={look.isListOpen.value}>
         <ChatHeader />
         {chatId !== undefined && <SurviveStrip />}
         {chatId === undefined && (newChat.starting.value ? <NewChatMessages /> : <EmptyStart />)}
