@@ -50,6 +50,27 @@ t.test('marks of direction turn nothing that is beside them', inChromium, async 
   }
 })
 
+t.test('lists and quotes stand on the side that their text begins on', inChromium, async (t) => {
+  const reply = [
+    `- ${arabic}\n- Word ${arabic}`,
+    `1. ${arabic}\n\n2. ${arabic}`,
+    `> ${arabic}\n>\n> - ${arabic}`,
+    `Words\n\n- word ${arabic}\n\n> word ${arabic}`,
+  ].join('\n\n')
+  const standIn = await startStandIn({ script: () => [{ content: reply }] })
+  t.teardown(() => standIn.close())
+  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
+  const page = await openWindow(t, await launch(t), url)
+  await register(page)
+  await send(page, 'Arabic')
+  await ended(page)
+  const sides = await page
+    .locator('.reply-text :is(ul, ol, blockquote)')
+    .evaluateAll((elements) => elements.map((element) => getComputedStyle(element).direction))
+  t.same(sides, ['rtl', 'rtl', 'rtl', 'rtl', 'ltr', 'ltr'])
+  t.ok(await runsRight(page.getByText('Word ', { exact: false }).first(), 'Word'))
+})
+
 /** Whether each letter of a text stands on the right of the one before, on its line. */
 function runsRight(where: Locator, text: string): Promise<boolean> {
   return where.evaluate((element, text) => {

@@ -51,6 +51,21 @@ t.test('Markdown', inChromium, async (t) => {
     },
   )
 
+  t.test(
+    'what definitions at the end change is made again in proportion to its length',
+    async (t) => {
+      const text = (count: number) =>
+        Array.from(
+          { length: count },
+          (_, n) => `[r${n}]: https://example.org/${n}\n\n[r${n}]`,
+        ).join('\n\n')
+      const cost = (count: number) => page.evaluate((text) => harness.cost(text), text(count))
+      const [once, four] = [await cost(1000), await cost(4000)]
+      t.comment(once, four)
+      t.ok(four.ms < 10 * Math.max(once.ms, 30), `${once.ms} ms, then ${four.ms} ms`)
+    },
+  )
+
   for (const [name, make] of Object.entries(hostile)) {
     t.test(`${name} are read in proportion to their length`, async (t) => {
       const cost = (n: number) => page.evaluate((text) => harness.cost(text), make(n))

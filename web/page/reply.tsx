@@ -23,7 +23,8 @@ export function Reply({ thread, message }: { thread: Thread; message: Message })
         />
       )}
       {isWaiting && <QueuePlace position={view.position} estimatedStart={view.estimatedStart} />}
-      <div class="reply-text" dir="auto" data-running={(runs && !isWaiting) || undefined}>
+      {/* Without a direction for all: with each new block the browser would look through every other. */}
+      <div class="reply-text" data-running={(runs && !isWaiting) || undefined}>
         <Markdown text={text} isWhole={!runs} />
       </div>
       {!runs && <ReplyEnd thread={thread} message={message} />}

@@ -1,5 +1,5 @@
 import type { MarkedToken, Token, Tokens } from 'marked'
-import { Component, type ComponentChildren } from 'preact'
+import { Component, type ComponentChildren, Fragment } from 'preact'
 import { useRef } from 'preact/hooks'
 import { strings } from '../strings.js'
 import { MarkdownBlocks } from './blocks.js'
@@ -17,11 +17,11 @@ export function Markdown({ text, isWhole }: { text: string; isWhole: boolean }) 
   const reader = useRef(new MarkdownBlocks()).current
   const blocks = reader.read(text, isWhole)
   return (
-    <>
+    <Fragment key={reader.definitions}>
       {blocks.map((token, index) => (
-        <Block key={`${index} ${reader.definitions}`} token={token} />
+        <Block key={index} token={token} />
       ))}
-    </>
+    </Fragment>
   )
 }
 
@@ -59,13 +59,16 @@ function block(token: MarkedToken, depth: number): ComponentChildren {
       return table(token, depth)
     case 'paragraph':
       if (token.text.length > longestText) return longText(token.text)
-      return <p dir="auto">{inlines(token.tokens, depth)}</p>
+      return <p dir={directionAt(depth)}>{inlines(token.tokens, depth)}</p>
     case 'html':
-      return <p dir="auto">{token.raw.trim()}</p>
+      return <p dir={directionAt(depth)}>{token.raw.trim()}</p>
     default:
       return inline(token, depth)
   }
 }
+
+/** A list or quote has the direction of the first letter in it, but for what has one of its own. */
+const directionAt = (depth: number) => (depth === 0 ? 'auto' : undefined)
 
 /** The page has its own first and second level. */
 function heading({ depth: level, tokens }: Tokens.Heading, depth: number) {
@@ -75,9 +78,7 @@ function heading({ depth: level, tokens }: Tokens.Heading, depth: number) {
 
 function list({ ordered, start, items }: Tokens.List, depth: number) {
   const entries = items.map((item) => (
-    <li dir="auto" class={item.task ? 'task' : undefined}>
-      {blocks(item.tokens, depth + 1)}
-    </li>
+    <li class={item.task ? 'task' : undefined}>{blocks(item.tokens, depth + 1)}</li>
   ))
   if (!ordered) return <ul dir="auto">{entries}</ul>
   return (
