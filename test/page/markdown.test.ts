@@ -46,9 +46,9 @@ async function grow({ text, step }: { text: string; step: number }): Promise<str
   } catch (error) {
     return String(error)
   }
-  // Code takes its colours a little later.
-  const until = performance.now() + 5000
-  while (growing.innerHTML !== whole.innerHTML) {
+  // Code takes its colours a little later. The order of attributes says nothing.
+  const until = performance.now() + 20_000
+  while (!growing.isEqualNode(whole)) {
     if (performance.now() > until) return `${growing.innerHTML}\n\nis not\n\n${whole.innerHTML}`
     await new Promise((resolve) => setTimeout(resolve, 10))
   }

@@ -55,6 +55,7 @@ export function OptionFields({
       <div class="field">
         <label for="option-stop">{text.fields.stop[0]}</label>
         <textarea
+          key={options.stop?.join('\n') ?? ''}
           id="option-stop"
           rows={2}
           aria-describedby="option-stop-help"

@@ -69,6 +69,8 @@ export function SettingsPanel() {
           <div class="field">
             <label for="system">{text.system}</label>
             <textarea
+              // Another one when it was changed elsewhere.
+              key={chat.system ?? ''}
               id="system"
               rows={4}
               dir="auto"

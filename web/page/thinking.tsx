@@ -1,3 +1,4 @@
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { strings } from './strings.js'
 
 /** What a model thought before it answered, folded. */
@@ -8,15 +9,28 @@ export function Thinking({
 }: {
   text: string
   isThinking: boolean
+  /** As the server measured it, once the reply has ended. */
   ms: number | undefined
 }) {
+  const seenMs = useSeenMs(isThinking)
   const { thinking, thought } = strings.conversation
   return (
     <details class="thinking">
-      <summary>{isThinking ? thinking : thought(ms)}</summary>
+      <summary>{isThinking ? thinking : thought(ms ?? seenMs)}</summary>
       <div class="thinking-text" dir="auto">
         {text}
       </div>
     </details>
   )
+}
+
+/** How long this window saw the thinking go on; undefined while it does, and where it had ended before. */
+function useSeenMs(isThinking: boolean): number | undefined {
+  const began = useRef<number | undefined>(undefined)
+  const [seenMs, setSeenMs] = useState<number>()
+  useLayoutEffect(() => {
+    if (isThinking) began.current ??= performance.now()
+    else if (began.current !== undefined) setSeenMs(performance.now() - began.current)
+  }, [isThinking])
+  return seenMs
 }

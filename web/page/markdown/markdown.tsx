@@ -25,14 +25,22 @@ export function Markdown({ text, isWhole }: { text: string; isWhole: boolean }) 
   )
 }
 
-/** One block; it is made again only when its text changed. */
-class Block extends Component<{ token: MarkedToken }> {
-  override shouldComponentUpdate({ token }: { token: MarkedToken }): boolean {
-    return token.raw !== this.props.token.raw || token.type !== this.props.token.type
+/** One block; it is made again only when its text changed. One that cannot be shown is shown as its text. */
+class Block extends Component<{ token: MarkedToken }, { hasFailed?: true }> {
+  override shouldComponentUpdate(
+    { token }: { token: MarkedToken },
+    { hasFailed }: { hasFailed?: true },
+  ): boolean {
+    const { raw, type } = this.props.token
+    return token.raw !== raw || token.type !== type || hasFailed !== this.state.hasFailed
   }
 
-  override render({ token }: { token: MarkedToken }) {
-    return block(token, 0)
+  override componentDidCatch() {
+    this.setState({ hasFailed: true })
+  }
+
+  override render({ token }: { token: MarkedToken }, { hasFailed }: { hasFailed?: true }) {
+    return hasFailed ? <p dir="auto">{token.raw}</p> : block(token, 0)
   }
 }
 
