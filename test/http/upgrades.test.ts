@@ -80,10 +80,15 @@ t.test('a WebSocket is opened on Socket.io’s path alone', async (t) => {
   const webSocket =
     'Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
     'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n'
-  const paths = ['/health/live', '/?to=/socket.io/', '/socket.io', '/x/socket.io/']
-  for (const path of paths) {
+  const statuses = {
+    '/health/live': 200,
+    '/?to=/socket.io/': 200,
+    '/socket.io': 404,
+    '/x/socket.io/': 404,
+  }
+  for (const [path, expected] of Object.entries(statuses)) {
     const { status } = await connection.ask(`GET ${path} HTTP/1.1\r\n${webSocket}\r\n`)
-    t.equal(status, path === '/health/live' ? 200 : 404, path)
+    t.equal(status, expected, path)
   }
   const body = '{}'
   const post = `POST /api/auth/login HTTP/1.1\r\n${webSocket}${json}Content-Length: 2\r\n\r\n${body}`

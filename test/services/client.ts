@@ -22,7 +22,8 @@ export async function connect(
 /** The arguments of a socket's next event of a name. */
 export function hear(socket: Socket, event: string): Promise<unknown[]> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event} came`)), patienceMs)
+    // An event that nobody waits for any more keeps no process.
+    const timer = setTimeout(() => reject(new Error(`no ${event} came`)), patienceMs).unref()
     socket.once(event, (...args: unknown[]) => {
       clearTimeout(timer)
       resolve(args)
