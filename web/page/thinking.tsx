@@ -1,4 +1,5 @@
 import { useLayoutEffect, useRef, useState } from 'preact/hooks'
+import { LongText } from './markdown/long-text.js'
 import { strings } from './strings.js'
 
 /** What a model thought before it answered, folded. */
@@ -17,8 +18,8 @@ export function Thinking({
   return (
     <details class="thinking">
       <summary>{isThinking ? thinking : thought(ms ?? seenMs)}</summary>
-      <div class="thinking-text" dir="auto">
-        {text}
+      <div class="thinking-text">
+        <LongText text={text} />
       </div>
     </details>
   )

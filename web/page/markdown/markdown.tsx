@@ -6,11 +6,10 @@ import { MarkdownBlocks } from './blocks.js'
 import { CodeBlock } from './code-block.js'
 import { decodeEntities } from './entities.js'
 import { safeAddress } from './links.js'
+import { LongText, longestPiece } from './long-text.js'
 
 /** Deeper nesting is shown as text. */
 const deepest = 24
-/** A paragraph longer than this is cut into pieces, so that its end can grow without all of it being laid out. */
-const longestText = 8000
 
 /** A reply's text as Markdown, made of elements and text alone: no HTML of the text is ever parsed. */
 export function Markdown({ text, isWhole }: { text: string; isWhole: boolean }) {
@@ -66,7 +65,7 @@ function block(token: MarkedToken, depth: number): ComponentChildren {
     case 'table':
       return table(token, depth)
     case 'paragraph':
-      if (token.text.length > longestText) return longText(token.text)
+      if (token.text.length > longestPiece) return <LongText text={token.text} />
       return <p dir={directionAt(depth)}>{inlines(token.tokens, depth)}</p>
     case 'html':
       return <p dir={directionAt(depth)}>{token.raw.trim()}</p>
@@ -194,30 +193,6 @@ function checkbox(isChecked: boolean) {
     </span>
   )
 }
-
-/** Text without marks, in pieces that are laid out each by itself. */
-function longText(text: string): ComponentChildren {
-  const pieces: string[] = []
-  for (let from = 0; from < text.length; ) {
-    let to = Math.min(from + longestText, text.length)
-    if (to < text.length) {
-      const space = text.lastIndexOf(' ', to)
-      if (space > from + longestText / 2) to = space + 1
-      else if (isHighSurrogate(text.charCodeAt(to - 1))) to -= 1
-    }
-    pieces.push(text.slice(from, to))
-    from = to
-  }
-  return (
-    <div class="long-text" dir="auto">
-      {pieces.map((piece, index) => (
-        <div key={index}>{piece}</div>
-      ))}
-    </div>
-  )
-}
-
-const isHighSurrogate = (unit: number) => unit >= 0xd800 && unit <= 0xdbff
 
 /** A block of code whose end has come: an indented one, or one whose fence is closed. */
 function isClosed({ raw, codeBlockStyle }: Tokens.Code): boolean {
