@@ -34,6 +34,8 @@ export const corpus = [
   '```\nplain\n```\n\n~~~python\nprint("x")\n~~~\n\n    indented\n\n````md\n```\ninner\n```\n````\n\n```unclosed\nlet a = 1',
   'a **b *c* d** e __f__ ~~g~~ `h` ``i ` j`` **k',
   '[link](https://example.org "title") [ref][r] [r] ![image](https://example.org/i.png)\n\n[r]: https://example.org/r\n\n<https://example.org> https://example.org/auto www.example.org me@example.org',
+  '[one][r] [two]\n\n[r]: https://example.org/ is none\n\n[two]: https://example.org/2',
+  '[ref] ![image](https://example.org/i.png) more\n\nnone',
   '| a | b |\n|:-:|---|\n| 1 | `x|y` |\n| **2** |\n\n| no | table |',
   'line one  \nline two\\\nline three\n\n---\n***\n___\n\n&amp; &copy; &#x41; &#65; &nope; &#0;',
   '<div onclick="x">html</div>\n\n<script>alert(1)</script>\n\n<!-- comment -->\n\na<br>b <b>c</b>',

@@ -19,7 +19,7 @@ export class MarkdownBlocks {
       this.#settled = []
       this.#settledText = ''
     }
-    const { tokens, definitions } = readBlocks(normal.slice(this.#settledText.length))
+    const { tokens, definitions } = readBlocks(normal.slice(this.#settledText.length), isWhole)
     if (isWhole) this.definitions = definitions
     const blocks = [...this.#settled, ...tokens]
     if (!isWhole) this.#settle(tokens)
@@ -38,10 +38,15 @@ export class MarkdownBlocks {
   }
 }
 
-function readBlocks(text: string): { tokens: MarkedToken[]; definitions: number } {
+/** Definitions of links count once all are whole: what looks like one may go on to be none. */
+function readBlocks(
+  text: string,
+  isWhole: boolean,
+): { tokens: MarkedToken[]; definitions: number } {
   try {
     const lexer = new BoundedLexer({ gfm: true })
     const tokens: TokensList = lexer.blockTokens(text, lexer.tokens) as TokensList
+    if (!isWhole) tokens.links = {}
     for (const { src, tokens: into } of lexer.inlineQueue) {
       if (src.length <= longestInline) lexer.inlineTokens(src, into)
       else into.push({ type: 'text', raw: src, text: src, escaped: false })
