@@ -43,7 +43,7 @@ async function outlivesAFullDisk(t: Test, { dir, fill, makeRoom }: Disk) {
     }
   }
   t.match(failure, { code: 'STORAGE_FULL', statusCode: 503, retryable: true })
-  t.match(failure, { message: /full or read-only: nothing was stored/, cause: { name: /./ } })
+  t.match(failure, { message: /full or read-only, so nothing was stored/, cause: { name: /./ } })
   await t.rejects(store.appendTurn(refused), { code: 'STORAGE_FULL' }, 'and again')
 
   const everything = async () => ({
