@@ -271,6 +271,7 @@ export const strings = {
     killCommand: 'pkill -9 -f dist/src/server.js',
     startCommand: 'npm start',
     done: 'done',
+    goesOn: 'It is back. The reply goes on, in both windows.',
     finished: 'It survived. What both windows show is what is stored.',
     slower: 'ELIZA is quick: `ELIZA_PACE_MS=300 npm start` leaves time to kill it.',
     hide: 'Hide',

@@ -19,7 +19,7 @@ export function SurviveStrip() {
         ) : (
           <>
             {next >= 0 && <span class="step">{text.step(next + 1, steps.length)}</span>}{' '}
-            {steps[next < 0 ? steps.length - 1 : next]?.text}
+            {next < 0 ? text.goesOn : steps[next]?.text}
           </>
         )}
       </p>
