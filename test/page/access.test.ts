@@ -23,7 +23,7 @@ const rules = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-pra
 const script: Script = function* (body) {
   const question = body.messages.at(-1)?.content ?? ''
   if (question.includes('queue')) yield { wait: never }
-  yield { thinking: 'Let me see. ' }
+  yield { thinking: 'Let me see. '.repeat(500) }
   if (question.includes('think')) yield { wait: never }
   yield { content: sampleReply }
   if (question.includes('middle')) yield { wait: never }

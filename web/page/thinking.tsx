@@ -18,9 +18,10 @@ export function Thinking({
   return (
     <details class="thinking">
       <summary>{isThinking ? thinking : thought(ms ?? seenMs)}</summary>
-      <div class="thinking-text">
+      {/* It takes the focus, since it scrolls by keyboard too. */}
+      <section class="thinking-text" tabIndex={0} aria-label={thought(undefined)}>
         <LongText text={text} />
-      </div>
+      </section>
     </details>
   )
 }
