@@ -82,7 +82,6 @@ export const strings = {
     position: (position: number) =>
       position === 1 ? 'Next in line' : `Number ${position} in line`,
     begins: (ms: number) => (ms < 1500 ? 'begins soon' : `begins in about ${duration(ms)}`),
-    model: (name: string) => name,
     contextSent: (sent: number) => `${many(sent, 'message', 'messages')} sent`,
     contextLeftOut: (dropped: number) => `${dropped.toLocaleString('en')} left out`,
     contextHelp:
@@ -90,13 +89,6 @@ export const strings = {
     speed: (tokens: number) =>
       `${tokens.toLocaleString('en', { maximumFractionDigits: tokens < 10 ? 1 : 0 })} tokens/s`,
     firstToken: (ms: number) => `first token after ${seconds(ms)}`,
-    tokens: (prompt: number | undefined, reply: number | undefined) =>
-      [
-        prompt === undefined ? '' : `${prompt.toLocaleString('en')} in`,
-        reply === undefined ? '' : `${reply.toLocaleString('en')} out`,
-      ]
-        .filter(Boolean)
-        .join(', '),
     cached: 'from the cache',
     stopped: 'You stopped this reply.',
     interrupted: 'This reply was interrupted too often. It ends with the text it had.',
@@ -152,12 +144,10 @@ export const strings = {
     placeholder: 'Write a message',
     send: 'Send',
     stop: 'Stop',
-    stopping: 'Stopping…',
     hint: 'Enter sends · Shift+Enter makes a new line · Esc stops',
     tooLong: (length: number) =>
       `${length.toLocaleString('en')} of 100,000 characters: shorten it before sending.`,
     notSent: 'This message was not sent.',
-    putBack: 'Edit it again',
   },
 
   connection: {
@@ -250,7 +240,6 @@ export const strings = {
     command: 'OLLAMA_API_URL=http://localhost:11434 npm start',
     noModels: 'Ollama is connected, but has no model that can chat. Get one:',
     pull: 'ollama pull llama3.2',
-    unreachable: 'Ollama is set, but does not answer. Start it with `ollama serve`.',
     prompts: [
       'Men are all alike.',
       'I had a strange dream last night.',
@@ -284,7 +273,6 @@ export const strings = {
     label: (language: string) => (language ? `Code, ${language}` : 'Code'),
     table: 'Table',
     image: (alt: string) => (alt ? `Image: ${alt}` : 'Image'),
-    opensElsewhere: (host: string) => `Opens ${host}`,
     done: 'Done:',
     open: 'To do:',
   },
