@@ -39,6 +39,8 @@ export class Store {
   /** A counter: the message field takes the focus when it changes. */
   readonly focusComposer = signal(0)
   readonly #outbox: OutboxStore
+  /** The chat that this window made last. */
+  #made: string | undefined
   /** What waits to be sent in the chat that is shown. */
   readonly pending = computed(() =>
     this.#outbox.of(this.route.chatId.value, this.thread.value?.messages.value ?? []),
@@ -65,6 +67,7 @@ export class Store {
         for (const { content, clientMessageId } of messages) {
           this.#deliver(chatId, content, clientMessageId, 0)
         }
+        this.#made = chatId
         if (this.route.chatId.peek() === undefined) this.route.replace(chatId)
       },
       onRefused: (content, error) => this.#notSent(undefined, content, error),
@@ -148,7 +151,9 @@ export class Store {
     effect(() => {
       const chatId = shown.value
       if (chatId === undefined) return
-      const thread = untracked(() => new Thread(this.client, this.announcer, chatId))
+      const thread = untracked(
+        () => new Thread(this.client, this.announcer, chatId, chatId === this.#made),
+      )
       this.thread.value = thread
       return () => {
         thread.close()

@@ -44,9 +44,12 @@ export class Thread {
   readonly #changed = new Set<string>()
   readonly #spoken = new Map<string, SpokenReply>()
   readonly #update = oncePerFrame(() => this.#show())
+  readonly #wasMadeHere: boolean
   #isClosed = false
 
-  constructor(client: ChatClient, announcer: Announcer, chatId: string) {
+  /** @param wasMadeHere this window asked for every reply: they are read out from their beginning. */
+  constructor(client: ChatClient, announcer: Announcer, chatId: string, wasMadeHere: boolean) {
+    this.#wasMadeHere = wasMadeHere
     this.chatId = chatId
     this.#client = client
     this.#announcer = announcer
@@ -142,8 +145,9 @@ export class Thread {
       const runs = isRunning({ status })
       if (!before) {
         if (!runs) continue
-        this.#spoken.set(message.id, new SpokenReply(text.length))
-        if (text === '') this.#announcer.say(strings.conversation.announceStarted)
+        const isFromBeginning = text === '' || this.#wasMadeHere
+        this.#spoken.set(message.id, new SpokenReply(isFromBeginning ? 0 : text.length))
+        if (isFromBeginning) this.#announcer.say(strings.conversation.announceStarted)
         continue
       }
       const sentences = before.next(text, !runs)
