@@ -54,7 +54,9 @@ for (const continues of [true, false]) {
     )
     for (const { chatId } of [watched, followed]) {
       await eventually('its text is kept', async () => {
-        return ((await read(chatId)).messages[1]?.content.length ?? 0) > 50
+        const reply = (await read(chatId)).messages[1]
+        if (reply?.error) throw new Error(`the reply failed: ${reply.error.code}`)
+        return (reply?.content.length ?? 0) > 50
       })
     }
     await eventually('both clients hear', () => {

@@ -1,6 +1,6 @@
 import type { Page } from 'playwright-core'
 import t from 'tap'
-import { api, startApp } from '../services/app.js'
+import { api, embedded, startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
 import { ended, inChromium, launch, openWindow, register, replies, send } from './browser.js'
 import { seedTurns } from './seed.js'
@@ -12,7 +12,7 @@ interface Kept {
 
 /** A window that shows a new chat with so many turns. */
 async function openLong(t: Parameters<typeof openWindow>[0], count: number) {
-  const { app, url } = await startApp(t)
+  const { app, url } = await startApp(t, embedded)
   const page = await openWindow(t, await launch(t), url)
   await register(page)
   const { token, userId } = await page.evaluate<Kept>(() =>

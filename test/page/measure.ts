@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Browser, Page } from 'playwright-core'
-import { api, startApp } from '../services/app.js'
+import { api, embedded, startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
 import { ended, messageField, openWindow, register, replies, send } from './browser.js'
 import { sampleReply } from './sample.js'
@@ -77,7 +77,7 @@ async function measureLongReply(run: Test, browser: Browser) {
 
 /** 10,000 messages, read upwards. */
 async function measureLongChat(run: Test, browser: Browser) {
-  const { app, url } = await startApp(run)
+  const { app, url } = await startApp(run, embedded)
   const page = await openWindow(run, browser, url)
   await register(page)
   const { token, userId } = await page.evaluate<{ token: string; userId: string }>(() =>

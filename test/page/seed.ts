@@ -1,10 +1,10 @@
 import { newId } from '../../src/ids.js'
 import type { NewTurn, Store } from '../../src/stores/store.js'
 
-/** They are stored in the order in which they are given. */
+/** The embedded store keeps the order of those that come together; MongoDB's would not. */
 const atOnce = 50
 
-/** Stores turns that have ended, as no client could. */
+/** Stores turns that have ended, as no client could, in the embedded store. */
 export async function seedTurns(
   store: Store,
   chat: { id: string; userId: string },
