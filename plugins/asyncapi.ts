@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import type { TSchema } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { Id, models } from '../schemas/common.js'
@@ -10,6 +9,8 @@ import {
   SocketOpened,
   serverEvents,
 } from '../schemas/events.js'
+import { componentOf, referredIn } from '../src/http/components.js'
+import { product, productVersion } from '../src/http/product.js'
 import { socketPath } from '../src/http/upgrades.js'
 
 type ClientEventName = keyof typeof clientEvents
@@ -52,23 +53,14 @@ server sends may get more fields, and enumerations more values.`
 const pascal = (event: string) =>
   event.replace(/(?:^|-)([a-z])/g, (_, letter) => letter.toUpperCase())
 
-/** A model's schema as the document has it: named by its key, referring to its neighbours. */
-function schemaOf(model: TSchema): object {
-  const text = JSON.stringify(model, (key, value) =>
-    key === '$ref' ? `#/components/schemas/${String(value).replace(/#$/, '')}` : value,
-  )
-  const { $id: _, ...schema } = JSON.parse(text)
-  return schema
-}
-
 /** The schemas that `part` refers to, and those that they refer to. */
 function referred(part: unknown): Record<string, object> {
   const schemas: Record<string, object> = {}
   const visit = (within: unknown) => {
-    for (const [, name = ''] of JSON.stringify(within).matchAll(/#\/components\/schemas\/(\w+)/g)) {
+    for (const name of referredIn(within)) {
       const model = models.get(name)
       if (!model || name in schemas) continue
-      schemas[name] = schemaOf(model)
+      schemas[name] = componentOf(model)
       visit(schemas[name])
     }
   }
@@ -81,7 +73,7 @@ function messages() {
   const message = (name: string, summary: string, payload: TSchema) => ({
     name,
     summary,
-    payload: schemaOf(payload),
+    payload: componentOf(payload),
   })
   const all: Record<string, object> = {
     CONNECT: message('CONNECT', 'The first packet of a client: `auth` of its library.', Handshake),
@@ -97,7 +89,11 @@ function messages() {
     const summary = clientSummaries[event as ClientEventName]
     all[event] = message(event, summary, payload)
     if (bareEvents.has(event)) {
-      all[event] = { name: event, summary, payload: { anyOf: [schemaOf(payload), schemaOf(Id)] } }
+      all[event] = {
+        name: event,
+        summary,
+        payload: { anyOf: [componentOf(payload), componentOf(Id)] },
+      }
     }
     all[`${event}.ack`] = message('ACK', `The acknowledgement of \`${event}\`.`, answer)
   }
@@ -157,16 +153,14 @@ export default fp(
   async (fastify) => {
     const { DOCS, PORT, PUBLIC_URL } = fastify.config
     if (!DOCS) return
-    const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
-    const { version } = JSON.parse(manifest) as { version: string }
     const all = messages()
     const document = JSON.stringify({
       asyncapi: '3.0.0',
       info: {
-        title: 'Durable chat: the socket’s protocol',
-        version,
+        title: `${product.title}: the socket’s protocol`,
+        version: await productVersion(),
         description,
-        license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
+        license: product.license,
       },
       defaultContentType: 'application/json',
       servers: {

@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import { examples } from '../schemas/examples.js'
 import type { ErrorCode } from '../src/errors.js'
 import { type ApiDocument, completeDocument, type DocumentedRoute } from '../src/http/openapi.js'
+import { product, productVersion } from '../src/http/product.js'
 import { tryOut } from '../src/http/try-out.js'
 
 declare module 'fastify' {
@@ -16,7 +16,7 @@ declare module 'fastify' {
   }
 }
 
-const title = 'Durable chat'
+const { title, license } = product
 
 const description = `The backend of an AI chat platform in which a generation is a durable resource: started
 once, rejoined from any offset, stopped with proof.
@@ -60,9 +60,6 @@ declare const window: { tryOut: ReturnType<typeof tryOut> }
 export default fp(
   async (fastify) => {
     if (!fastify.config.DOCS) return
-    const manifest = await readFile(new URL('../../package.json', import.meta.url), 'utf8')
-    const { version } = JSON.parse(manifest) as { version: string }
-
     const routes = new Map<string, DocumentedRoute>()
     fastify.addHook('onRoute', ({ method, schema }) => {
       if (schema?.operationId) routes.set(schema.operationId, { method, schema })
@@ -74,9 +71,9 @@ export default fp(
         info: {
           title,
           description,
-          version,
+          version: await productVersion(),
           contact: { name: 'The developers of durable-chat-backend' },
-          license: { name: 'MIT', url: 'https://opensource.org/license/mit' },
+          license,
         },
         servers: [{ url: '/', description: 'This server.' }],
         tags,

@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { AppError } from '../src/errors.js'
 
-/** What scripts/build-page.js writes. */
+/** The folder that scripts/build-page.js writes. */
 const root = join(import.meta.dirname, '../page')
 
 /** The addresses of the page itself, which decides what it shows there. */

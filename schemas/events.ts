@@ -72,7 +72,7 @@ const refusal = { ok: Type.Literal(false), error: EventFault }
 export const Refusal = Model('Refusal', Type.Object(refusal))
 const EventError = Model('EventError', Type.Object({ event: Type.String(), ...refusal }))
 
-/** What a client gives when it opens a socket; a token may come in the `Authorization` header instead. */
+/** The `auth` of a socket that a client opens. The token may come in the `Authorization` header instead. */
 export const Handshake = Model(
   'Handshake',
   Type.Object({

@@ -3,24 +3,14 @@
  * HTML that names them. `npm start` does it too, so it is skipped while nothing changed.
  */
 import { createHash } from 'node:crypto'
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
+import { basename, join } from 'node:path'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
+import { builtMs, changedMs, replaceFile } from './outputs.js'
 
 const root = join(import.meta.dirname, '..')
 const source = join(root, 'web/page')
 const output = join(root, 'dist/page')
-
-const changedMs = (path) => statSync(path, { throwIfNoEntry: false })?.ctimeMs ?? 0
 
 function filesIn(folder) {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' }).map((name) =>
@@ -30,29 +20,19 @@ function filesIn(folder) {
 
 /** Whether a source, or a package, was written since the page was built. */
 function isStale() {
-  const builtMs = statSync(join(output, 'index.html'), { throwIfNoEntry: false })?.mtimeMs ?? 0
   const inputs = [
     ...filesIn(source),
     ...filesIn(join(root, 'web/client')).filter((path) => /(?<!\.d)\.ts$/.test(path)),
     join(root, 'node_modules/.package-lock.json'),
     import.meta.filename,
   ]
-  // ctime, since a file that is copied or unpacked may bring an old mtime.
-  return inputs.some((path) => changedMs(path) >= builtMs)
+  return inputs.some((path) => changedMs(path) >= builtMs(join(output, 'index.html')))
 }
 
-/** Replaces a file in one step, so that servers that start at the same time read whole files. */
-function write(path, contents) {
-  mkdirSync(dirname(path), { recursive: true })
-  const temporary = `${path}.${process.pid}`
-  writeFileSync(temporary, contents)
-  renameSync(temporary, path)
-}
-
-function writeCompressed(path, contents) {
-  write(path, contents)
-  write(`${path}.br`, brotliCompressSync(contents))
-  write(`${path}.gz`, gzipSync(contents, { level: 9 }))
+function writeCompressed(path, contents, began) {
+  replaceFile(`${path}.br`, brotliCompressSync(contents))
+  replaceFile(`${path}.gz`, gzipSync(contents, { level: 9 }))
+  replaceFile(path, contents, began)
 }
 
 /** The licences of the packages that are bundled. */
@@ -109,8 +89,7 @@ async function build() {
     .replace('chunk.js', address(/^chunk-.*\.js$/))
     .replace('icon.svg', address(/^icon-.*\.svg$/))
     .replace('licences.txt', `/assets/${licenceName}`)
-  writeCompressed(join(output, 'index.html'), Buffer.from(html))
-  utimesSync(join(output, 'index.html'), began, began)
+  writeCompressed(join(output, 'index.html'), Buffer.from(html), began)
 
   const current = new Set([licenceName, ...outputFiles.map(({ path }) => basename(path))])
   for (const name of readdirSync(join(output, 'assets'))) {

@@ -10,6 +10,7 @@ import { models } from '../dist/schemas/common.js'
 import { clientEvents, serverEvents } from '../dist/schemas/events.js'
 import { createApp } from '../dist/src/app.js'
 import { parseConfig } from '../dist/src/config.js'
+import { componentOf } from '../dist/src/http/components.js'
 
 const output = join(import.meta.dirname, '../web/client/openapi.d.ts')
 
@@ -26,21 +27,11 @@ async function openApiDocument() {
   }
 }
 
-/** A schema of TypeBox as one of OpenAPI's components. */
-function component(schema) {
-  const { $id, ...rest } = JSON.parse(
-    JSON.stringify(schema, (key, value) =>
-      key === '$ref' ? `#/components/schemas/${value.slice(0, -1)}` : value,
-    ),
-  )
-  return rest
-}
-
 /** An object whose fields are events. */
 const table = (events) => ({
   type: 'object',
   properties: Object.fromEntries(
-    Object.entries(events).map(([name, schema]) => [name, component(schema)]),
+    Object.entries(events).map(([name, schema]) => [name, componentOf(schema)]),
   ),
   required: Object.keys(events),
 })
@@ -50,7 +41,7 @@ const part = (name) =>
 
 const document = await openApiDocument()
 document.components.schemas = {
-  ...Object.fromEntries([...models].map(([name, schema]) => [name, component(schema)])),
+  ...Object.fromEntries([...models].map(([name, schema]) => [name, componentOf(schema)])),
   ...document.components.schemas,
   ServerPayloads: table(serverEvents),
   ClientPayloads: table(part('payload')),

@@ -2,17 +2,9 @@
  * Compiles what changed of the server and the page into dist/ without checking types, and with `--tests` of
  * the tests too. A file is replaced in one step, so servers that start at the same time load whole files.
  */
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs'
-import { dirname, join } from 'node:path'
+import { readdirSync, readFileSync, rmSync, utimesSync } from 'node:fs'
+import { join } from 'node:path'
+import { builtMs, changedMs, replaceFile } from './outputs.js'
 
 const root = join(import.meta.dirname, '..')
 const folders = ['src', 'plugins', 'routes', 'schemas', 'web']
@@ -40,10 +32,8 @@ function read(path) {
 
 /** Whether a source was written since it was compiled, by this script as it is now. */
 function isStale(source) {
-  const output = statSync(join(root, outputOf(source)), { throwIfNoEntry: false })
   const inputs = [join(root, source), import.meta.filename]
-  // ctime, since a file that is copied or unpacked may bring an old mtime.
-  return !output || inputs.some((path) => statSync(path).ctimeMs >= output.mtimeMs)
+  return inputs.some((path) => changedMs(path) >= builtMs(join(root, outputOf(source))))
 }
 
 const outputOf = (source) => join('dist', source.replace(/\.ts$/, '.js'))
@@ -81,15 +71,8 @@ const began = new Date()
 const outputs = await compile(sources.filter(isStale))
 
 for (const { path, contents } of outputs) {
-  if (read(path).equals(contents)) {
-    utimesSync(path, began, began)
-    continue
-  }
-  mkdirSync(dirname(path), { recursive: true })
-  const temporary = `${path}.${process.pid}`
-  writeFileSync(temporary, contents)
-  utimesSync(temporary, began, began)
-  renameSync(temporary, path)
+  if (read(path).equals(contents)) utimesSync(path, began, began)
+  else replaceFile(path, contents, began)
 }
 
 // @fastify/autoload would load what a source that is gone has left.

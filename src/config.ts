@@ -270,7 +270,7 @@ export function parseConfig(environment: Environment): Config {
 function secretProblems({ NODE_ENV, JWT_SECRET }: Settings, environment: Environment): string[] {
   const make = 'make one with: node -p "crypto.randomBytes(48).toString(\'base64url\')"'
   if (NODE_ENV !== 'production') return []
-  // What is wrong with its file is told already.
+  // The file's own problem is in the list already.
   if (JWT_SECRET === undefined && environment.JWT_SECRET_FILE) return []
   if (JWT_SECRET === undefined) return [`JWT_SECRET is missing, and production needs one: ${make}`]
   if (Buffer.byteLength(JWT_SECRET) < 32) return [`JWT_SECRET is shorter than 32 bytes: ${make}`]

@@ -8,7 +8,7 @@ import type { Access } from './tokens.js'
 const maxSessions = 100_000
 /** How long this process believes what it was told of a session, in milliseconds. */
 const trustMs = 1000
-/** What is found of a session that is not there: lru-cache rejects an evicted look without a value. */
+/** The cached value of a session that does not exist; lru-cache rejects a fetch that finds nothing. */
 const absent = ''
 /** How many sessions the store is asked about at once. */
 const reviewBatch = 1000

@@ -163,7 +163,7 @@ export const streamLogKey = (messageId: string, epoch: number) => ({
   endedTtlMs: minute,
 })
 
-/** Who is served at Ollama and who waits, among all servers; in one slot, for one script. */
+/** The users that Ollama serves, and those that wait, of all servers; in one hash slot, for one script. */
 export const slotKeys = {
   running: row(() => '{slots}:running', 'LEASE_MS', 'a reply’s end frees its slot')(),
   wanting: row(() => '{slots}:wanting', 1000, 'a slot that is given removes the user')(),
@@ -176,7 +176,7 @@ export const slotKeys = {
   ),
 }
 
-/** What servers tell each other: of a chat, of a user's chats, of a reply's text, and all of them. */
+/** Channels between servers: of a chat, of a user's chats, of a reply's text, and one of all servers. */
 export const chatChannel = (chatId: string) => `${prefix}:chat:${chatId}`
 export const userChannel = (userId: string) => `${prefix}:user:${userId}`
 export const replyChannel = (messageId: string) => `${prefix}:frames:${messageId}`

@@ -1,6 +1,6 @@
 import type { Cache } from '../cache/cache.js'
 
-/** What servers ask of each other. */
+/** The requests that servers make of each other. */
 export type ClusterMessage =
   | { watch: string }
   | { stop: string }

@@ -1,6 +1,7 @@
 import { models } from '../../schemas/common.js'
 import { examples } from '../../schemas/examples.js'
 import { AppError, type ErrorCode, errorBody, errorTable, statusOf } from '../errors.js'
+import { referredIn, refTo } from './components.js'
 
 /** What a route tells of itself beyond its schemas. */
 export interface DocumentedRoute {
@@ -99,8 +100,6 @@ const responseHeaders = {
 }
 const rateLimits = ['RateLimit-Limit', 'RateLimit-Remaining', 'RateLimit-Reset'] as const
 
-const prefix = '#/components/schemas/'
-
 /**
  * Completes a document, as it follows from the routes' schemas, with what those cannot say.
  * @param routes by their operation ids.
@@ -167,7 +166,7 @@ function completeOperation(
     response.headers = { ...response.headers, ...Object.fromEntries(shared) }
     // What OpenAPI 3.2 calls `itemSchema`.
     const stream = response.content?.['text/event-stream']
-    if (stream) stream['x-itemSchema'] = { $ref: `${prefix}StreamEvent` }
+    if (stream) stream['x-itemSchema'] = { $ref: refTo('StreamEvent') }
   }
 }
 
@@ -191,7 +190,7 @@ function errorResponses(codes: readonly ErrorCode[]): Record<string, Response> {
     [...byStatus].map(([status, codes]) => {
       const references = codes.map((code) => [code, { $ref: `#/components/examples/${code}` }])
       const media = {
-        schema: { $ref: `${prefix}ApiError` },
+        schema: { $ref: refTo('ApiError') },
         examples: Object.fromEntries(references),
       }
       const description = `${codes.map((code) => `\`${code}\``).join(', ')}.`
@@ -244,15 +243,9 @@ function discriminateEvents(schemas: Record<string, Record<string, unknown>>): v
   if (!union) return
   const mapping = referredIn(union).map((name) => {
     const event: unknown = models.get(name)?.properties.event.const
-    return [event, prefix + name]
+    return [event, refTo(name)]
   })
   union.discriminator = { propertyName: 'event', mapping: Object.fromEntries(mapping) }
-}
-
-/** The names of the models that `part` refers to. */
-function referredIn(part: unknown): string[] {
-  const names = JSON.stringify(part).matchAll(/"\$ref":"#\/components\/schemas\/([^"/]+)/g)
-  return Array.from(names, ([, name]) => name ?? '')
 }
 
 /** Removes models that no operation uses, such as sockets' payloads. */

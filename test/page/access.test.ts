@@ -13,6 +13,7 @@ import {
   register,
   replies,
   send,
+  visit,
 } from './browser.js'
 import { sampleReply } from './sample.js'
 
@@ -192,9 +193,7 @@ t.test(
     const arabic = 'مرحبا بالعالم'
     const standIn = await startStandIn({ script: () => [{ content: `${arabic}\n\nAnd English.` }] })
     t.teardown(() => standIn.close())
-    const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-    const page = await openWindow(t, await launch(t), url)
-    await register(page)
+    const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
     await send(page, `\u202e${arabic}`)
     await ended(page)
     const directionOf = (text: string) =>

@@ -1,8 +1,7 @@
 import type { Locator } from 'playwright-core'
 import t from 'tap'
-import { startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
-import { ended, inChromium, launch, messageField, openWindow, register, send } from './browser.js'
+import { ended, inChromium, messageField, send, visit } from './browser.js'
 
 /** Ends what isolates it, and turns what follows. */
 const turning = '\u2069\u202C\u202Egpj.exe\u2067'
@@ -19,9 +18,7 @@ t.test('marks of direction turn nothing that is beside them', inChromium, async 
   ].join('\n\n')
   const standIn = await startStandIn({ script: () => [{ content: reply }] })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   for (const title of [`x${turning}`, `${turning}${arabic}`]) {
     await page.getByRole('button', { name: 'New chat' }).click()
     await send(page, title)
@@ -59,9 +56,7 @@ t.test('lists and quotes stand on the side that their text begins on', inChromiu
   ].join('\n\n')
   const standIn = await startStandIn({ script: () => [{ content: reply }] })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   await send(page, 'Arabic')
   await ended(page)
   const sides = await page

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
-import { testPassword } from '../services/app.js'
+import { startApp, testPassword } from '../services/app.js'
 
 interface Test {
   teardown(end: () => unknown): unknown
@@ -16,8 +16,10 @@ const executablePath = process.env.TEST_CHROMIUM
 export const inChromium = { skip: executablePath ? false : 'TEST_CHROMIUM is not set' }
 
 export async function launch(t: Pick<Test, 'teardown'>): Promise<Browser> {
+  if (!executablePath)
+    throw new Error('Set TEST_CHROMIUM to a Chromium, such as /usr/bin/chromium.')
   const browser = await chromium.launch({
-    ...(executablePath && { executablePath }),
+    executablePath,
     args: [
       '--no-sandbox',
       '--disable-gpu',
@@ -48,6 +50,13 @@ export async function openWindow(
   const page = await context.newPage()
   await page.goto(url)
   return page
+}
+
+/** A window of a new account at a server of the test's own. */
+export async function visit(t: Test, settings: Readonly<Record<string, string>> = {}) {
+  const { app, url } = await startApp(t, settings)
+  const page = await openWindow(t, await launch(t), url)
+  return { app, url, page, username: await register(page) }
 }
 
 /** Another window of the same browser, which shows the same address. */
@@ -95,15 +104,21 @@ export async function ended(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Stop' }).waitFor({ state: 'detached' })
 }
 
+/** The tokens of the window's session, as the page keeps them. */
+export const tokensOf = (page: Page) =>
+  page.evaluate<{ token: string; userId: string }>(() =>
+    JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}'),
+  )
+
 /** The messages of the chat that is shown, as they are stored. */
 export async function stored(page: Page) {
-  return page.evaluate(async () => {
-    const { token } = JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}')
+  const { token } = await tokensOf(page)
+  return page.evaluate(async (token) => {
     const chatId = location.pathname.split('/').at(-1)
     const response = await fetch(`/api/ai/chats/${chatId}?limit=100`, {
       headers: { authorization: `Bearer ${token}` },
     })
     const { messages } = await response.json()
     return messages as { role: string; content: string; status: string }[]
-  })
+  }, token)
 }

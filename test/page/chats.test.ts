@@ -14,12 +14,9 @@ import {
   replies,
   send,
   stored,
+  tokensOf,
+  visit,
 } from './browser.js'
-
-const tokenOf = (page: Page) =>
-  page.evaluate(
-    () => JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}').token as string,
-  )
 
 const titles = (page: Page) => page.locator('.chat-list li > a').allInnerTexts()
 
@@ -36,10 +33,8 @@ t.test(
   'a deletion can be taken back; else it goes out, also when the page is left',
   inChromium,
   async (t) => {
-    const { url } = await startApp(t)
-    const page = await openWindow(t, await launch(t), url)
-    await register(page)
-    const token = await tokenOf(page)
+    const { url, page } = await visit(t)
+    const { token } = await tokensOf(page)
     for (const title of ['Third', 'Second', 'First']) {
       await api(url, token)('POST', '/api/ai/chats', { title })
     }
@@ -71,10 +66,8 @@ t.test(
   'chats are paged as the list scrolls, and live from other windows',
   inChromium,
   async (t) => {
-    const { url } = await startApp(t)
-    const page = await openWindow(t, await launch(t), url)
-    await register(page)
-    const token = await tokenOf(page)
+    const { url, page } = await visit(t)
+    const { token } = await tokensOf(page)
     for (let n = 0; n < 75; n += 1)
       await api(url, token)('POST', '/api/ai/chats', { title: `Chat ${n}` })
     await page.reload()
@@ -106,9 +99,7 @@ t.test(
 t.test('the settings of a chat are kept, checked, and used', inChromium, async (t) => {
   const standIn = await startStandIn()
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url, MAX_NUM_PREDICT: '5000' })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url, MAX_NUM_PREDICT: '5000' })
   await page.getByRole('button', { name: 'Settings' }).click()
   await page.getByRole('textbox', { name: 'System prompt' }).fill('Answer briefly.')
   await page.getByText('Options', { exact: true }).click()
@@ -148,9 +139,7 @@ t.test(
   async (t) => {
     const standIn = await startStandIn()
     t.teardown(() => standIn.close())
-    const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url, USER_MAX_CONCURRENT: '1' })
-    const page = await openWindow(t, await launch(t), url)
-    await register(page)
+    const { page } = await visit(t, { OLLAMA_API_URL: standIn.url, USER_MAX_CONCURRENT: '1' })
     // The queue's forecast needs a reply to go by.
     await send(page, 'len=50 think=60')
     await page.getByText(/^Thought for/).waitFor()
@@ -212,9 +201,7 @@ t.test(
   'a profile is shown, and an account is deleted for its password alone',
   inChromium,
   async (t) => {
-    const { url } = await startApp(t)
-    const page = await openWindow(t, await launch(t), url)
-    const username = await register(page)
+    const { page, username } = await visit(t)
     await page.getByRole('button', { name: /^Account/ }).click()
     const dialog = page.getByRole('dialog')
     await dialog.getByText(`${username}@example.org`).waitFor()
@@ -236,9 +223,7 @@ t.test(
   'what is typed outlives a reload, and goes when its author logs out',
   inChromium,
   async (t) => {
-    const { url } = await startApp(t)
-    const page = await openWindow(t, await launch(t), url)
-    const username = await register(page)
+    const { page, username } = await visit(t)
     await messageField(page).fill('Half a thought')
     await page.reload()
     await messageField(page).waitFor()

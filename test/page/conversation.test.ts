@@ -1,10 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { startApp } from '../services/app.js'
 import { eventually } from '../services/eventually.js'
+import { freePort } from '../services/free-port.js'
 import { startServer } from '../services/server-process.js'
 import {
   ended,
@@ -17,6 +17,7 @@ import {
   replies,
   send,
   stored,
+  visit,
 } from './browser.js'
 
 const slow = { ELIZA_PACE_MS: '60' }
@@ -82,9 +83,7 @@ t.test('a whole conversation by keyboard alone', inChromium, async (t) => {
 })
 
 t.test('a reload in the middle goes on where it was', inChromium, async (t) => {
-  const { url } = await startApp(t, slow)
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, slow)
   await send(page, 'Men are all alike.')
   await replies(page).filter({ hasText: begun }).waitFor()
   const before = await replies(page).innerText()
@@ -97,9 +96,7 @@ t.test('a reload in the middle goes on where it was', inChromium, async (t) => {
 })
 
 t.test('two windows write the same reply, and list the same chats', inChromium, async (t) => {
-  const { url } = await startApp(t, slow)
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, slow)
   await send(page, 'Men are all alike.')
   await page.waitForURL(/\/chat\//)
   const second = await openSecond(page)
@@ -211,12 +208,3 @@ t.test(
     t.equal(page.url(), address)
   },
 )
-
-/** A port that a server can be started on again. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' ? (address?.port ?? 0) : 0
-}

@@ -1,7 +1,6 @@
 import t from 'tap'
-import { startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
-import { ended, inChromium, launch, openWindow, register, replies, send } from './browser.js'
+import { ended, inChromium, replies, send, visit } from './browser.js'
 
 const hostile = [
   '<script>document.title = "taken"</script>',
@@ -29,10 +28,8 @@ t.test(
   async (t) => {
     const standIn = await startStandIn({ script: () => [{ content: hostile }] })
     t.teardown(() => standIn.close())
-    const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
     // Fails when another host is asked for anything.
-    const page = await openWindow(t, await launch(t), url)
-    await register(page)
+    const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
     await send(page, hostile)
     await ended(page)
     const reply = replies(page)
@@ -80,9 +77,7 @@ t.test('a line of a megabyte is shown whole, and the page stays usable', inChrom
     script: () => Array.from({ length: 70 }, () => ({ content: piece })),
   })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   await send(page, 'Say a megabyte')
   await ended(page)
   const text = await replies(page).evaluate((element) => element.textContent)
@@ -107,9 +102,7 @@ t.test('text that is slow to read as Markdown does not hold the page', inChromiu
   let next = 0
   const standIn = await startStandIn({ script: () => [{ content: slow[next++] ?? '' }] })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   for (const [index, text] of slow.entries()) {
     await send(page, `Number ${index}`)
     await page.locator('.reply[aria-busy=false]').nth(index).waitFor()

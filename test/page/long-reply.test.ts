@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Page } from 'playwright-core'
 import t from 'tap'
-import { startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
-import { ended, inChromium, launch, openWindow, register, replies, send } from './browser.js'
+import { ended, inChromium, replies, send, visit } from './browser.js'
 
 t.test('a reply of 100,000 characters', inChromium, async (t) => {
   const part = (n: number) =>
@@ -26,9 +25,7 @@ t.test('a reply of 100,000 characters', inChromium, async (t) => {
     },
   })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   await send(page, 'Write a very long reply')
   await page.getByRole('heading', { name: 'Part 20' }).waitFor()
   t.ok(await isAtEnd(page), 'who is at the end is kept there')

@@ -1,23 +1,14 @@
 import type { Page } from 'playwright-core'
 import t from 'tap'
-import { api, embedded, startApp } from '../services/app.js'
+import { api, embedded } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
-import { ended, inChromium, launch, openWindow, register, replies, send } from './browser.js'
+import { ended, inChromium, replies, send, tokensOf, visit } from './browser.js'
 import { seedTurns } from './seed.js'
 
-interface Kept {
-  token: string
-  userId: string
-}
-
 /** A window that shows a new chat with so many turns. */
-async function openLong(t: Parameters<typeof openWindow>[0], count: number) {
-  const { app, url } = await startApp(t, embedded)
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
-  const { token, userId } = await page.evaluate<Kept>(() =>
-    JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}'),
-  )
+async function openLong(t: Parameters<typeof visit>[0], count: number) {
+  const { app, url, page } = await visit(t, embedded)
+  const { token, userId } = await tokensOf(page)
   const { body } = await api(url, token)<{ id: string }>('POST', '/api/ai/chats', {})
   const turns = Array.from({ length: count }, (_, n) => ({
     question: `Question ${n}`,
@@ -91,9 +82,7 @@ t.test('it follows a reply for who is at the end, and for nobody else', inChromi
     },
   })
   t.teardown(() => standIn.close())
-  const { url } = await startApp(t, { OLLAMA_API_URL: standIn.url })
-  const page = await openWindow(t, await launch(t), url)
-  await register(page)
+  const { page } = await visit(t, { OLLAMA_API_URL: standIn.url })
   await send(page, 'Count')
   await standIn.chatCall()
   more(60)

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Browser, Page } from 'playwright-core'
 import { api, embedded, startApp } from '../services/app.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
-import { ended, messageField, openWindow, register, replies, send } from './browser.js'
+import { ended, messageField, openWindow, register, replies, send, tokensOf } from './browser.js'
 import { sampleReply } from './sample.js'
 import { seedTurns } from './seed.js'
 
@@ -80,9 +80,7 @@ async function measureLongChat(run: Test, browser: Browser) {
   const { app, url } = await startApp(run, embedded)
   const page = await openWindow(run, browser, url)
   await register(page)
-  const { token, userId } = await page.evaluate<{ token: string; userId: string }>(() =>
-    JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}'),
-  )
+  const { token, userId } = await tokensOf(page)
   const { body } = await api(url, token)<{ id: string }>('POST', '/api/ai/chats', {})
   const turns = Array.from({ length: 5000 }, (_, n) => ({
     question: `Question ${n}`,

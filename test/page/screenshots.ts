@@ -8,7 +8,16 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { api, startApp } from '../services/app.js'
 import { never, type Script, standInModel, startStandIn } from '../services/ollama-stand-in.js'
-import { ended, launch, messageField, openWindow, register, replies, send } from './browser.js'
+import {
+  ended,
+  launch,
+  messageField,
+  openWindow,
+  register,
+  replies,
+  send,
+  tokensOf,
+} from './browser.js'
 import { measure } from './measure.js'
 import { sampleReply } from './sample.js'
 import { seedTurns } from './seed.js'
@@ -81,9 +90,7 @@ const questions = [
 async function inhabited(browser: Browser, options: BrowserContextOptions = {}) {
   const page = await openWindow(run, browser, url, options)
   await register(page)
-  const { token, userId } = await page.evaluate<{ token: string; userId: string }>(() =>
-    JSON.parse(localStorage.getItem('durable-chat.tokens') ?? '{}'),
-  )
+  const { token, userId } = await tokensOf(page)
   for (const question of questions.toReversed()) {
     const { body } = await api(url, token)<{ id: string }>('POST', '/api/ai/chats', {})
     await seedTurns(app.store, { id: body.id, userId }, [{ question, answer: sampleReply }])

@@ -39,7 +39,7 @@ const ResumeHeaders = Type.Object({
   ),
 })
 
-/** What every language's integer holds. */
+/** The largest integer of 32 bits: generated SDKs may have no larger type. */
 const maxInteger = 2_147_483_647
 
 const ResumeQuery = Closed({

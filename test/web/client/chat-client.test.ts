@@ -155,9 +155,11 @@ t.test('calls that change nothing are repeated while the server is away', async 
   const { url } = await startConversation(t)
   const proxy = await startTcpProxy(t, url)
   const { client, user } = await signedInClient(t, { url: proxy.url })
-  proxy.fail('cut')
-  setTimeout(() => proxy.repair(), 200)
-  t.same(await client.rest.profile(), user)
+  const refused = proxy.failBefore('GET /api/auth/profile', 'cut')
+  const profile = client.rest.profile()
+  await refused
+  proxy.repair()
+  t.same(await profile, user)
 })
 
 t.test('a chat whose deletion was answered to nobody is deleted all the same', async (t) => {
