@@ -9,7 +9,7 @@ import {
   SocketOpened,
   serverEvents,
 } from '../schemas/events.js'
-import { componentOf, referredIn } from '../src/http/components.js'
+import { completeComponents, componentOf, referredIn } from '../src/http/components.js'
 import { product, productVersion } from '../src/http/product.js'
 import { socketPath } from '../src/http/upgrades.js'
 
@@ -54,8 +54,8 @@ const pascal = (event: string) =>
   event.replace(/(?:^|-)([a-z])/g, (_, letter) => letter.toUpperCase())
 
 /** The schemas that `part` refers to, and those that they refer to. */
-function referred(part: unknown): Record<string, object> {
-  const schemas: Record<string, object> = {}
+function referred(part: unknown): Record<string, Record<string, unknown>> {
+  const schemas: Record<string, Record<string, unknown>> = {}
   const visit = (within: unknown) => {
     for (const name of referredIn(within)) {
       const model = models.get(name)
@@ -151,9 +151,11 @@ const engineQuery = {
 /** Serves the description of the socket's protocol, made of the schemas that check its events. */
 export default fp(
   async (fastify) => {
-    const { DOCS, PORT, PUBLIC_URL } = fastify.config
+    const { DOCS, MAX_NUM_CTX, MAX_NUM_PREDICT, PORT, PUBLIC_URL } = fastify.config
     if (!DOCS) return
     const all = messages()
+    const schemas = referred(all)
+    completeComponents(schemas, { num_ctx: MAX_NUM_CTX, num_predict: MAX_NUM_PREDICT })
     const document = JSON.stringify({
       asyncapi: '3.0.0',
       info: {
@@ -180,7 +182,7 @@ export default fp(
       },
       operations: operations(),
       components: {
-        schemas: referred(all),
+        schemas,
         securitySchemes: {
           bearer: {
             type: 'http',

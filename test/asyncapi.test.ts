@@ -4,6 +4,7 @@ import { io, type Socket } from 'socket.io-client'
 import t from 'tap'
 import type { SignedIn } from '../schemas/auth.js'
 import type { MessageChunk, MessageStart, Turn } from '../schemas/messages.js'
+import { errorTable } from '../src/errors.js'
 import { api, register, startApp } from './services/app.js'
 import { ask, hear } from './services/client.js'
 import { startConversation } from './services/conversation.js'
@@ -133,6 +134,19 @@ function createCheck(document: Document) {
 }
 
 const isTimestamp = (text: string) => new Date(text).toISOString() === text
+
+t.test('the document has every code of an error, and the bounds that settings hold', async (t) => {
+  const { url } = await startApp(t, { MAX_NUM_CTX: '5000', MAX_NUM_PREDICT: '4000' })
+  const { body } = await api(url)<Document>('GET', '/asyncapi.json')
+  const { ErrorCode, GenerationOptions } = body.components.schemas
+  t.same(
+    (ErrorCode as { 'x-extensible-enum'?: string[] })['x-extensible-enum'],
+    errorTable.map(({ code }) => code),
+  )
+  t.match(GenerationOptions, {
+    properties: { num_ctx: { maximum: 5000 }, num_predict: { maximum: 4000 } },
+  })
+})
 
 t.test('the AsyncAPI document is valid, and has every event of the socket', async (t) => {
   const { app, url } = await startApp(t, { PUBLIC_URL: 'https://chat.example' })

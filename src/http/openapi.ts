@@ -1,7 +1,7 @@
 import { models } from '../../schemas/common.js'
 import { examples } from '../../schemas/examples.js'
-import { AppError, type ErrorCode, errorBody, errorTable, statusOf } from '../errors.js'
-import { referredIn, refTo } from './components.js'
+import { AppError, type ErrorCode, errorBody, statusOf } from '../errors.js'
+import { completeComponents, referredIn, refTo } from './components.js'
 
 /** What a route tells of itself beyond its schemas. */
 export interface DocumentedRoute {
@@ -121,8 +121,7 @@ export function completeDocument(
     for (const code of errors) components.examples[code] ??= exampleOf(code)
     completeOperation(operation, route, errors)
   }
-  describeErrorCodes(components.schemas)
-  boundOptions(components.schemas, maxima)
+  completeComponents(components.schemas, maxima)
   discriminateEvents(components.schemas)
   removeUnused(components.schemas, document.paths)
 }
@@ -207,34 +206,6 @@ function exampleOf(code: ErrorCode) {
       : {}
   const error = new AppError(code, detail)
   return { summary: error.message, value: errorBody(error, examples.requestId) }
-}
-
-/** Gives the model ErrorCode its values, and a table of their meaning. */
-function describeErrorCodes(schemas: Record<string, Record<string, unknown>>): void {
-  const { ErrorCode: model } = schemas
-  if (!model) return
-  model['x-extensible-enum'] = errorTable.map(({ code }) => code)
-  model.description = [
-    `${model.description}\n`,
-    '| code | status | retryable | cause | remedy |',
-    '|---|---|---|---|---|',
-    ...errorTable.map(
-      ({ code, status, retryable, cause, remedy }) =>
-        `| \`${code}\` | ${status} | ${retryable ? 'yes' : 'no'} | ${cause} | ${remedy} |`,
-    ),
-  ].join('\n')
-}
-
-/** Gives options the bounds that settings hold. */
-function boundOptions(
-  { GenerationOptions: model }: Record<string, Record<string, unknown>>,
-  maxima: Readonly<Record<string, number>>,
-): void {
-  const properties = model?.properties as Record<string, { maximum?: number }> | undefined
-  for (const [name, maximum] of Object.entries(maxima)) {
-    const property = properties?.[name]
-    if (property) property.maximum = maximum
-  }
 }
 
 /** Names the property that tells a stream's events apart. */
