@@ -1,10 +1,8 @@
-import { join } from 'node:path'
-import { buildSync } from 'esbuild'
-import type { Page } from 'playwright-core'
 import t from 'tap'
 import { seededRandom } from '../services/random.js'
-import { inChromium, launch } from './browser.js'
+import { inChromium } from './browser.js'
 import type { Harness } from './markdown-harness.js'
+import { openHarness } from './markdown-page.js'
 
 declare const harness: Harness
 
@@ -18,7 +16,7 @@ const atoms = [
 
 t.test('Markdown', inChromium, async (t) => {
   const random = seededRandom(t)
-  const page = await openHarness(await launch(t))
+  const page = await openHarness(t, false)
 
   t.test('random texts, cut anywhere', async (t) => {
     const texts = Array.from({ length: 400 }, () =>
@@ -110,24 +108,4 @@ const hostile: Readonly<Record<string, (length: number) => string>> = {
   letters: filled('x'),
   lines: filled('word\n'),
   fences: filled('```\n'),
-}
-
-/** A page that has nothing but the renderer. */
-async function openHarness(browser: Awaited<ReturnType<typeof launch>>): Promise<Page> {
-  const [script] = buildSync({
-    absWorkingDir: join(import.meta.dirname, '../../..'),
-    entryPoints: ['test/page/markdown-harness.ts'],
-    bundle: true,
-    format: 'iife',
-    target: 'es2022',
-    tsconfigRaw: {},
-    jsx: 'automatic',
-    jsxImportSource: 'preact',
-    // Colours come when they come: without them there is one rendering.
-    external: ['./highlight.js'],
-    write: false,
-  }).outputFiles
-  const page = await browser.newPage()
-  await page.addScriptTag({ content: script?.text ?? '' })
-  return page
 }

@@ -1,4 +1,4 @@
-/** Bundled for a page of its own by markdown-cost.test.ts: renders Markdown as the page does. */
+/** Bundled for a page of its own by markdown-page.ts: renders Markdown as the page does. */
 import { Lexer } from 'marked'
 import { h, render } from 'preact'
 import { Markdown } from '../../web/page/markdown/markdown.js'
@@ -33,6 +33,9 @@ function rendered(text: string, isWhole: boolean): string {
 }
 
 const harness = {
+  /** Shows a text, of which more may come unless it is whole. */
+  show,
+
   /** What differs when a text comes in pieces that end at `ends`; undefined where nothing does. */
   grown(text: string, ends: readonly number[]): string | undefined {
     const into = document.createElement('div')

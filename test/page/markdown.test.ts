@@ -1,41 +1,15 @@
-import { join } from 'node:path'
-import { build } from 'esbuild'
 import t from 'tap'
 import { seededRandom } from '../services/random.js'
-import { inChromium, launch } from './browser.js'
+import { inChromium } from './browser.js'
+import type { Harness } from './markdown-harness.js'
+import { openHarness } from './markdown-page.js'
 import { corpus } from './sample.js'
 
-const root = join(import.meta.dirname, '../../..')
-
-/** The page's Markdown alone, rendered into elements of an empty page. */
-const entry = `
-import { h, render } from 'preact'
-import { Markdown } from './web/page/markdown/markdown.tsx'
-import { StoreProvider } from './web/page/store/store.ts'
-
-const store = { announcer: { say() {} } }
-globalThis.show = (target, text, isWhole) =>
-  render(h(StoreProvider, { value: store }, h(Markdown, { text, isWhole })), target)
-`
-
-async function bundle(): Promise<string> {
-  const { outputFiles } = await build({
-    stdin: { contents: entry, resolveDir: root },
-    bundle: true,
-    format: 'iife',
-    write: false,
-    tsconfigRaw: {},
-    jsx: 'automatic',
-    jsxImportSource: 'preact',
-  })
-  return outputFiles[0]?.text ?? ''
-}
+declare const harness: Harness
 
 /** Runs in the page: what went wrong while a text grew to its end in steps; undefined when nothing did. */
 async function grow({ text, step }: { text: string; step: number }): Promise<string | undefined> {
-  const { show } = globalThis as unknown as {
-    show: (target: Element, text: string, isWhole: boolean) => void
-  }
+  const { show } = harness
   const growing = document.createElement('div')
   const whole = document.createElement('div')
   document.body.replaceChildren(growing, whole)
@@ -59,8 +33,7 @@ t.test(
   'every prefix of Markdown renders, and the last as the whole does',
   inChromium,
   async (t) => {
-    const page = await (await launch(t)).newPage()
-    await page.addScriptTag({ content: await bundle() })
+    const page = await openHarness(t, true)
     const random = seededRandom(t)
     const pick = () => corpus[random(corpus.length)] ?? ''
     const mixed = Array.from({ length: 40 }, () => {
