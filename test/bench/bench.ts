@@ -15,6 +15,7 @@ export type SideName =
   | 'shared'
   | 'other'
   | 'usual'
+  | 'bare'
   | 'pipe'
   | 'fastify'
   | 'socketio'

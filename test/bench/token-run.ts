@@ -1,7 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Bench, SideName } from './bench.js'
 
-export type TokenSide = Extract<SideName, 'ours' | 'redis' | 'usual' | 'pipe' | 'shared' | 'other'>
+export type TokenSide = Extract<
+  SideName,
+  'ours' | 'redis' | 'usual' | 'bare' | 'pipe' | 'shared' | 'other'
+>
 
 export interface TokenRun {
   streams: number
@@ -30,6 +33,8 @@ const warmTokensPerSecond = 2000
 const warmUpMs = 6000
 /** Between the beginnings of two streams: a start is not what a steady run measures. */
 const msBetweenStarts = 4
+/** How long all streams run before anything is counted: V8 drops the code of a side that rested. */
+const settleMs = 4000
 
 /**
  * Opens a side's conversations; a group's name is the side's.
@@ -79,10 +84,10 @@ export async function runTokens(
   const { streams, rate, listeners = 1, options, stampEvery = 10 } = run
   const times = {
     spreadMs: bench.size(Math.max(1000, streams * msBetweenStarts), 100),
-    warmMs: bench.size(1000, 100),
+    settleMs: bench.size(settleMs, 100),
     windowMs: bench.size(run.windowMs ?? 4000, 300),
   }
-  const lastingMs = times.spreadMs + times.warmMs + times.windowMs + 30_000
+  const lastingMs = times.spreadMs + times.settleMs + times.windowMs + 30_000
   const tokens = run.tokens ?? Math.ceil((rate * lastingMs) / 1000)
   await load.reset()
   await load.say(side, {
@@ -96,7 +101,7 @@ export async function runTokens(
   })
   const refusedAtStart = await running(bench, side, streams)
   run.onRunning?.()
-  await delay(times.warmMs)
+  await delay(times.settleMs)
   await load.reset()
   const before = await emitter.counts()
   const used = await bench.observe(server, () => delay(times.windowMs))

@@ -10,7 +10,7 @@ const connections = 20
 async function gap(bench: Bench, withLogins: boolean) {
   const server = await bench.server('ours')
   const run = { streams: bench.size(50, 5), rate: 20 }
-  const ms = bench.size(9000, 1000)
+  const ms = bench.size(13_000, 1000)
   const login = { username: 'stormed', password: 'correct horse' }
   // As many addresses as their limits let storm.
   const requests = Array.from({ length: 1000 }, () => ({ path, address: someAddress() }))

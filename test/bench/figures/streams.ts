@@ -2,8 +2,10 @@ import type { Bench } from '../bench.js'
 import { type Figure, type Goal, type Row, row } from '../figure.js'
 import { compareTokens, notesOn, type TokenResult, type TokenRun } from '../token-run.js'
 
-const sides = ['ours', 'pipe', 'usual'] as const
+const sides = ['ours', 'pipe', 'usual', 'bare'] as const
 type Results = Record<(typeof sides)[number], TokenResult[]>
+
+const cpuUs = (result: TokenResult) => result.cpuUs
 
 interface Goals {
   /** CPU, as a multiple of the rival's. */
@@ -38,7 +40,11 @@ const streams = (label: string, real: TokenRun, smoke: TokenRun, goals?: Goals):
     ]
     const ratio = (atMost?: number) => (atMost ? ({ of: 'ratio', atMost } as const) : undefined)
     return [
-      ...rows('CPU a token', 'µs', (r) => r.cpuUs, ratio(goals?.cpu), ratio(goals?.cpuOfUsual)),
+      ...rows('CPU a token', 'µs', cpuUs, ratio(goals?.cpu), ratio(goals?.cpuOfUsual)),
+      row({
+        name: `${label}: CPU a token, against its bare packages`,
+        ...{ unit: 'µs', ours: results.ours.map(cpuUs), rival: results.bare.map(cpuUs), note },
+      }),
       ...rows('token latency p50', 'ms', ({ latency }) => latency.p50),
       ...rows('token latency p99', 'ms', ({ latency }) => latency.p99, goals?.p99),
     ]
