@@ -11,7 +11,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/stores/sqlite/messages.ts': ['stores/sqlite'],
   'src/engine/leases.ts': ['engine/lease-renewal'],
   'src/engine/takeover.ts': ['engine/takeover-passes'],
-  'src/queue/fair-queue.ts': ['queue/fair-queue'],
+  'src/queue/fair-queue.ts': ['queue/fair-queue', 'queue/fair-queue-shared'],
   'src/queue/fair-order.ts': ['queue/fair-order'],
   'src/queue/forecast.ts': ['queue/forecast'],
   'src/follow/follow.ts': ['follow/follow'],
@@ -20,6 +20,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/auth/tokens.ts': ['auth/token-pairs'],
   'src/auth/sessions.ts': ['auth/sessions'],
   'src/auth/live-sessions.ts': ['auth/live-sessions'],
+  'src/cache/keys.ts': ['architecture', 'cache/keys'],
   'src/cache/read-through.ts': ['cache/read-through'],
   'src/prompt/context.ts': ['prompt/fit-context'],
 }

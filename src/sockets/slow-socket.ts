@@ -117,35 +117,33 @@ export class SlowSocket {
     this.#put(`#${this.#serial++}`, { give })
   }
 
-  /**
-   * Sends the next slice if the one before has left this process.
-   * @returns `caught-up` when nothing is owed any more.
-   */
-  serve(): 'behind' | 'caught-up' {
-    if (!backlogOf(this.socket.conn).isDrained) {
-      if (Date.now() - this.#since > patienceMs) terminate(this.socket.conn)
-      return 'behind'
-    }
-    if (!this.#sendNext()) return 'caught-up'
-    // Small events share a slice.
-    while (backlogOf(this.socket.conn).bytes < enoughBytes && this.#sendNext());
-    return 'behind'
+  /** Whether all that was sent has left this process. One that lags for too long is terminated. */
+  isDrained(): boolean {
+    const { isDrained } = backlogOf(this.socket.conn)
+    if (!isDrained && Date.now() - this.#since > patienceMs) terminate(this.socket.conn)
+    return isDrained
   }
 
-  /** @returns false when nothing is owed. */
-  #sendNext(): boolean {
+  /** Whether what waits for the socket leaves room for another event. */
+  get hasRoom(): boolean {
+    return backlogOf(this.socket.conn).bytes < enoughBytes
+  }
+
+  /**
+   * Sends the next event that is owed, or gives the next frame, which other sockets may be owed too.
+   * @returns undefined when nothing is owed any more.
+   */
+  takeNext(): 'sent' | MessageChunk | undefined {
     for (const [key, { give, record }] of this.#owed) {
       if (!record) this.#owed.delete(key)
       give()
-      return true
+      return 'sent'
     }
     for (const [messageId, cursor] of this.#cursors) {
       const frame = this.#nextFrame(messageId, cursor)
-      if (!frame) continue
-      this.socket.emit('message-chunk', frame)
-      return true
+      if (frame) return frame
     }
-    return false
+    return undefined
   }
 
   #nextFrame(messageId: string, cursor: Cursor): MessageChunk | undefined {

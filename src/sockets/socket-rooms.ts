@@ -1,5 +1,5 @@
 import type { ServerEvents } from '../../schemas/events.js'
-import type { Message } from '../../schemas/messages.js'
+import type { Message, MessageChunk } from '../../schemas/messages.js'
 import type { Cluster } from '../cluster/cluster.js'
 import type { ChatEventName, ChatEventsListener, UserEventName } from '../reply/chat-events.js'
 import type { ChatServer, ChatSocket, EventSink } from './chat-socket.js'
@@ -146,15 +146,41 @@ export class SocketRooms implements ChatEventsListener {
   }
 
   #serveSlow(): void {
-    for (const slowSocket of this.#slowSockets.values()) {
-      if (slowSocket.serve() === 'behind') continue
-      const { socket } = slowSocket
-      this.#slowSockets.delete(socket.id)
-      void socket.join([socket.data.userId, ...slowSocket.chats])
-    }
+    const drained = [...this.#slowSockets.values()].filter((slowSocket) => slowSocket.isDrained())
+    let served = this.#serveNext(drained)
+    for (const slowSocket of drained) if (!served.has(slowSocket)) this.#readmit(slowSocket)
+    // Small events share a turn.
+    while (served.size > 0) served = this.#serveNext([...served].filter(({ hasRoom }) => hasRoom))
     if (this.#slowSockets.size > 0) return
     clearInterval(this.#pump)
     this.#pump = undefined
+  }
+
+  /**
+   * Sends slow sockets what each is owed next; a frame is encoded once for all that are owed it.
+   * @returns those that were owed something.
+   */
+  #serveNext(slowSockets: readonly SlowSocket[]): Set<SlowSocket> {
+    const served = new Set<SlowSocket>()
+    const frames = new Map<string, { frame: MessageChunk; ids: string[] }>()
+    for (const slowSocket of slowSockets) {
+      const next = slowSocket.takeNext()
+      if (next === undefined) continue
+      served.add(slowSocket)
+      if (next === 'sent') continue
+      const key = `${next.messageId} ${next.offset} ${next.thinking}`
+      const shared = frames.get(key) ?? { frame: next, ids: [] }
+      frames.set(key, shared)
+      shared.ids.push(slowSocket.socket.id)
+    }
+    for (const { frame, ids } of frames.values()) this.io.local.to(ids).emit('message-chunk', frame)
+    return served
+  }
+
+  /** A slow socket has caught up, and hears its rooms again. */
+  #readmit({ socket, chats }: SlowSocket): void {
+    this.#slowSockets.delete(socket.id)
+    void socket.join([socket.data.userId, ...chats])
   }
 
   close(): void {

@@ -1,38 +1,8 @@
 import t from 'tap'
-import type { QueueLimits, Ticket } from '../../src/queue/fair-order.js'
-import { type EarlierTickets, FairQueue, type Reservation } from '../../src/queue/fair-queue.js'
+import type { Ticket } from '../../src/queue/fair-order.js'
 import { eventually } from '../services/eventually.js'
+import { makeQueue, settled } from './make-queue.js'
 import { type TestTicket, ticket } from './test-ticket.js'
-
-function makeQueue(
-  limits: Partial<QueueLimits> = {},
-  earlier: EarlierTickets<Ticket> = { mayBe: false, goBefore: async () => false },
-  now: () => number = Date.now,
-) {
-  const started: string[] = []
-  const queue = new FairQueue<Ticket>({
-    limits: {
-      ...{ maxConcurrent: 1, userMaxConcurrent: 1, maxWaiting: 1000, userMaxWaiting: 1000 },
-      ...limits,
-    },
-    ...{ earlier, now },
-  })
-  /** Resolves once the ticket waits, or runs. */
-  const enqueue = async (ticket: Ticket, reservation?: Reservation) => {
-    void queue.turn(ticket, reservation).then((hasSlot) => hasSlot && started.push(ticket.id))
-    await settled()
-  }
-  const done = async (ticket: Ticket) => {
-    queue.done(ticket)
-    await settled()
-  }
-  return { queue, started, enqueue, done }
-}
-
-/** Those whose turn has come have heard so. */
-const settled = async () => {
-  for (let n = 0; n < 3; n++) await Promise.resolve()
-}
 
 t.test('a user with 100 waiting replies delays another’s first by one turn', async (t) => {
   const { queue, started, enqueue, done } = makeQueue()
@@ -172,7 +142,7 @@ t.test('what nobody here has goes before later ones of its chat', async (t) => {
   }
   const { queue, started, enqueue, done } = makeQueue(
     { maxConcurrent: 2, userMaxConcurrent: 2 },
-    earlier,
+    { earlier },
   )
   const behind = ticket('a', 1, 'one')
   t.equal((await queue.reserve(behind)).hasSlot, false, 'it must be asked')
@@ -197,7 +167,7 @@ t.test('what is begun while one is asked about counts', async (t) => {
     answer = resolve
   })
   const earlier = { mayBe: true, goBefore: () => answered }
-  const { queue, started, enqueue, done } = makeQueue({}, earlier)
+  const { queue, started, enqueue, done } = makeQueue({}, { earlier })
   await enqueue(ticket('a', 1))
   earlier.mayBe = false
   const other = ticket('b', 1)
@@ -246,7 +216,7 @@ t.test('positions and times are those at which replies of equal length start', a
   for (let round = 0; round < 40; round++) {
     let now = 0
     const limits = { maxConcurrent: 1 + random(4), userMaxConcurrent: 1 + random(3) }
-    const { queue, started, enqueue, done } = makeQueue(limits, undefined, () => now)
+    const { queue, started, enqueue, done } = makeQueue(limits, { now: () => now })
     const tickets = new Map<string, TestTicket>()
     const startedAt = new Map<string, number>()
     const note = () => {
@@ -314,4 +284,78 @@ t.test('of one user only so many wait, and others have room', async (t) => {
   await t.rejects(queue.reserve(ticket('a', 5)), full, 'what is held for a reply counts')
   queue.giveBack(held)
   t.equal((await queue.reserve(ticket('a', 5))).hasSlot, false)
+})
+
+t.test('a full queue says to come again when a slot is likely to be free', async (t) => {
+  for (const [replyMs, retryAfter] of [
+    [400, 1],
+    [10_000, 5],
+    [10_001, 6],
+    [1_000_000, 60],
+  ] as const) {
+    let now = 0
+    const limits = { maxConcurrent: 2, userMaxConcurrent: 1, maxWaiting: 0 }
+    const { queue, enqueue, done } = makeQueue(limits, { now: () => now })
+    const first = ticket('a', 0)
+    await enqueue(first)
+    now = replyMs
+    await done(first)
+    for (const userId of ['a', 'b']) await enqueue(ticket(userId, 1))
+    await t.rejects(queue.reserve(ticket('c', 0)), { code: 'QUEUE_FULL', retryAfter }, `${replyMs}`)
+  }
+})
+
+t.test('a user’s full queue says when one of the user’s slots is likely to be free', async (t) => {
+  let now = 0
+  const limits = { maxConcurrent: 9, userMaxConcurrent: 1, userMaxWaiting: 0 }
+  const { queue, enqueue, done } = makeQueue(limits, { now: () => now })
+  for (const n of [0, 1, 2]) {
+    const one = ticket('a', n)
+    await enqueue(one)
+    now += n === 0 ? 10_000 : 20_000
+    if (n < 2) await done(one)
+  }
+  // 10 s, then a fifth of 20 s and the rest of 10 s.
+  const full = { code: 'USER_QUEUE_FULL', retryAfter: 12 }
+  await t.rejects(queue.reserve(ticket('a', 3)), full)
+})
+
+t.test('a ticket that was taken out before its turn is asked for never waits', async (t) => {
+  const { queue } = makeQueue()
+  const one = ticket('a', 0)
+  one.leave()
+  t.equal(await queue.turn(one), false)
+  t.same([queue.runningCount, queue.waitingCount], [0, 0])
+})
+
+t.test('a ticket that leaves hears so, and one that runs does not leave', async (t) => {
+  const { queue } = makeQueue()
+  const [runs, waits] = [ticket('a', 0), ticket('b', 0)]
+  t.equal(await queue.turn(runs), true)
+  const turn = queue.turn(waits)
+  waits.leave()
+  t.equal(await turn, false)
+  runs.leave()
+  t.same([queue.runningCount, queue.waitingCount], [1, 0])
+})
+
+t.test('a slot is given back once', async (t) => {
+  const { queue, started, enqueue, done } = makeQueue()
+  const [first, second] = [ticket('a', 0), ticket('b', 0)]
+  for (const one of [first, second, ticket('c', 0)]) await enqueue(one)
+  await done(first)
+  await done(first)
+  t.same(started, ['a0', 'b0'])
+  t.equal(queue.runningCount, 1)
+})
+
+t.test('a paused queue gives no slot, neither to who waits nor to who comes', async (t) => {
+  const { queue, started, enqueue, done } = makeQueue()
+  const first = ticket('a', 0)
+  for (const one of [first, ticket('b', 0)]) await enqueue(one)
+  queue.pause()
+  await done(first)
+  t.equal((await queue.reserve(ticket('c', 0))).hasSlot, false)
+  await enqueue(ticket('c', 0))
+  t.same(started, ['a0'])
 })

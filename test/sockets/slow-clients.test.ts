@@ -6,7 +6,7 @@ import t from 'tap'
 import type { Turn } from '../../schemas/messages.js'
 import { backlogOf } from '../../src/sockets/backlog.js'
 import { ChatStream } from '../../web/client/stream.js'
-import { connect } from '../services/client.js'
+import { ask, connect } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { connectDeaf, followDeaf } from '../services/deaf-socket.js'
 import { eventually } from '../services/eventually.js'
@@ -73,6 +73,35 @@ t.test('a socket cut off for being slow can rejoin and ends with the right text'
     texts.every((text) => stored.startsWith(text)),
     'right at every moment',
   )
+})
+
+t.test('slow sockets that are owed the same frame are sent it at once', async (t) => {
+  const { script, finish } = endless()
+  const { app, url, user, newChat, post } = await startConversation(t, {}, { script })
+  t.teardown(finish)
+  const chatId = await newChat()
+  const sockets = await Promise.all(Array.from({ length: 8 }, () => connect(t, url, user.token)))
+  for (const socket of sockets) await ask(socket, 'join-chat', { chatId })
+  const ids = new Set(sockets.map(({ id }) => id))
+  const serverSides = [...app.io.sockets.sockets.values()]
+  let most = 0
+  const { adapter } = app.io.sockets
+  const broadcast = adapter.broadcast.bind(adapter)
+  adapter.broadcast = (packet, options) => {
+    most = Math.max(most, [...options.rooms].filter((room) => ids.has(room as string)).length)
+    broadcast(packet, options)
+  }
+  await post(chatId, { content: 'go' })
+  // How far each got depends on the kernel: once, all may differ.
+  for (let round = 0; round < 20 && most < 2; round++) {
+    const paused = sockets.map((socket) => tcpOf(socket).pause())
+    await eventually('all are set aside', () =>
+      serverSides.every(({ rooms }) => !rooms.has(chatId)),
+    )
+    for (const tcp of paused) tcp.resume()
+    await eventually('one is sent more', () => most > 0)
+  }
+  t.ok(most >= 2, `${most} at once`)
 })
 
 t.test('who asks and never reads is answered no further, and cut off', async (t) => {
