@@ -359,3 +359,42 @@ t.test('a paused queue gives no slot, neither to who waits nor to who comes', as
   await enqueue(ticket('c', 0))
   t.same(started, ['a0'])
 })
+
+t.test('positions that are held for one user’s replies are not counted as another’s', async (t) => {
+  const { queue, enqueue } = makeQueue({ userMaxWaiting: 1 })
+  await enqueue(ticket('x', 0))
+  await queue.reserve(ticket('a', 0))
+  t.equal((await queue.reserve(ticket('b', 0))).hasSlot, false)
+  await t.rejects(queue.reserve(ticket('b', 1)), { code: 'USER_QUEUE_FULL' })
+})
+
+t.test(
+  'a ticket that waits is told its position at once, and one that runs is told none',
+  async (t) => {
+    const { enqueue } = makeQueue()
+    const told: unknown[] = []
+    for (const userId of ['a', 'b']) {
+      const one = ticket(userId, 0)
+      one.waitAt = (position) => void told.push([one.id, position])
+      await enqueue(one)
+    }
+    t.same(told, [['b0', { position: 1 }]])
+  },
+)
+
+t.test('a slot that is held for a reply is expected to be free after a reply’s time', async (t) => {
+  let now = 0
+  const { queue, enqueue, done } = makeQueue({}, { now: () => now })
+  const first = ticket('a', 0)
+  await enqueue(first)
+  now = 1000
+  await done(first)
+  t.equal((await queue.reserve(ticket('a', 1))).hasSlot, true)
+  t.equal((await queue.reserve(ticket('c', 0))).hasSlot, false)
+  const waiting = [ticket('b', 0), ticket('b', 1)]
+  for (const one of waiting) await enqueue(one)
+  t.same(
+    waiting.map((one) => queue.positionOf(one)),
+    [2000, 3000].map((ms, n) => ({ position: n + 1, estimatedStart: new Date(ms) })),
+  )
+})
