@@ -46,7 +46,7 @@ for (const file of asked.length > 0 ? asked : Object.keys(testsOf)) {
     testRunner: 'tap',
     tap: { testFiles: tests },
     buildCommand: 'node scripts/compile.js --tests',
-    ignorePatterns: ['dist', '.tap', 'data', 'test/bench'],
+    ignorePatterns: ['dist', '.tap', 'data'],
     concurrency: 1,
     reporters: ['clear-text', 'progress-append-only'],
     clearTextReporter: { logTests: false, reportTests: false },

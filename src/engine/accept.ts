@@ -30,7 +30,7 @@ export interface SendInput {
   chat?: ChatRow
 }
 
-/** What is known of a message that is about to be stored. */
+/** A message that has been checked, and is stored next. */
 interface Known {
   id: string
   replyId: string

@@ -38,7 +38,7 @@ import { UnconfirmedTurns } from './unconfirmed-turns.js'
 interface Services {
   store: Store
   cache: Cache
-  /** What several servers share to be one system. */
+  /** Present where several servers are one system. */
   shared?: { streamLog: StreamLog; slots: Slots } | undefined
   client: OllamaClient
   catalogue: ModelCatalogue

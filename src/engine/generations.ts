@@ -36,15 +36,15 @@ interface Parts {
   reader: ReplyReader
   chatEvents: ChatEvents
   cluster: Cluster
-  /** What servers tell each other by, where several are one system. */
+  /** The channels between servers, where several are one system. */
   shared: { bus: ClusterBus; publisher: ClusterPublisher } | undefined
 }
 
 /** The generation engine as routes and plugins use it; createEngine joins its parts. */
 export class Generations {
-  /** What clients are given of the replies. */
+  /** Reads replies for clients. */
   readonly reader: ReplyReader
-  /** What ends them on request. */
+  /** Ends replies on request. */
   readonly stopping: Stopping
   /** The other servers, to be listened to. */
   readonly cluster: Pick<Cluster, 'listenToChat' | 'listenToUser'>

@@ -31,7 +31,7 @@ interface Parts {
   flusher: Flusher
 }
 
-/** What a complete reply ends with. */
+/** The fields of a record that a complete reply's end sets. */
 type Generated = Required<Pick<Outcome, 'finishReason' | 'usage'>>
 
 /** Has the model write a reply: fits the prompt, asks Ollama, and lets the reply grow. */

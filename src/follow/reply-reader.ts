@@ -58,7 +58,7 @@ export class ReplyReader {
   }
 
   /**
-   * What a client that joins a chat is given: the replies that have not ended, and the one that it
+   * Finds the replies for a client that joins a chat: those that have not ended, and the one that it
    * asks for.
    * @returns a function to call in the turn of the loop in which the client begins to hear frames, so
    *   that its answer and the frames neither overlap nor leave a gap.

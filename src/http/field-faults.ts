@@ -94,7 +94,7 @@ function explain({ keyword, instancePath, params, message, parentSchema = {} }: 
   }
 }
 
-/** What a value must be; undefined where Ajv's own message is good enough. */
+/** The message that says how a value must be; undefined where Ajv's own message is good enough. */
 function requirement(
   keyword: string,
   params: Record<string, unknown>,

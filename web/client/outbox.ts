@@ -109,6 +109,7 @@ export class Outbox {
   resume(userId: string): void {
     this.#stopped = undefined
     for (const message of this.#store.read()) {
+      // A failure is told by `send-failed`.
       if (message.userId === userId) this.#queue(message).catch(() => {})
     }
   }

@@ -10,6 +10,7 @@ const connections = 20
 async function gap(bench: Bench, withLogins: boolean) {
   const server = await bench.server('ours')
   const run = { streams: bench.size(50, 5), rate: 20 }
+  // The storm lasts until the streams were measured.
   const ms = bench.size(13_000, 1000)
   const login = { username: 'stormed', password: 'correct horse' }
   // As many addresses as their limits let storm.

@@ -7,7 +7,7 @@ import { openQueries } from './queries.js'
 import { rules, settings } from './settings.js'
 
 /** What a reply is made of, and where it goes. */
-export interface Turn {
+interface Turn {
   io: Server
   chatId: string
   messageId: string
