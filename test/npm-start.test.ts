@@ -11,6 +11,7 @@ import {
 } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
+import { isThere } from './services/is-there.js'
 import { checkout, listeningAt, runScript } from './services/npm-script.js'
 import { startServer } from './services/server-process.js'
 
@@ -18,10 +19,12 @@ const root = join(import.meta.dirname, '../..')
 
 t.test('SIGTERM to npm start ends the server, which frees its port and its data', async (t) => {
   const copy = await checkout(t)
-  const { printed, end, hasEnded, heard } = runScript(t, copy, 'start')
-  const url = listeningAt(await printed('Server listening'))
+  const { printed, end, heard } = runScript(t, copy, 'start')
+  const line = await printed('Server listening')
+  const url = listeningAt(line)
+  const { pid } = JSON.parse(line)
   t.equal(await end('SIGTERM'), 0)
-  t.ok(hasEnded(), 'npm waited for it')
+  t.notOk(isThere(pid), 'npm waited for the server')
   t.match(heard.join('\n'), '"signal":"SIGTERM","msg":"shutting down"')
   await t.rejects(fetch(`${url}/health/live`), 'nobody has the port')
   const next = await startServer({ DATA_DIR: join(copy, 'data') })

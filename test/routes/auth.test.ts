@@ -27,7 +27,7 @@ t.test('register, profile, login, refresh and logout', async (t) => {
   t.match(user, { id: /^[0-9a-f]{24}$/, username: ada.username, email: ada.email })
   const createdAt = Date.parse(user.createdAt)
   t.ok(createdAt >= before && createdAt <= Date.now(), user.createdAt)
-  t.equal(expiresIn, 900)
+  t.ok(expiresIn <= 900 && expiresIn > 840, `${expiresIn} s are left of 900`)
   t.strictSame(Object.keys(registered.body).sort(), ['expiresIn', 'refreshToken', 'token', 'user'])
 
   const profile = await api(url, token)<User>('GET', '/api/auth/profile')
@@ -49,7 +49,8 @@ t.test('register, profile, login, refresh and logout', async (t) => {
   t.equal(refreshed.status, 200)
   t.strictSame(Object.keys(refreshed.body).sort(), ['expiresIn', 'refreshToken', 'token'])
   const again = await call<TokenPair>('POST', '/api/auth/refresh', { refreshToken })
-  t.strictSame(again.body, refreshed.body, 'a lost answer harms nobody')
+  const tokensOf = ({ token, refreshToken }: TokenPair) => ({ token, refreshToken })
+  t.strictSame(tokensOf(again.body), tokensOf(refreshed.body), 'a lost answer harms nobody')
 
   const signedIn = api(url, refreshed.body.token)
   t.equal((await signedIn('POST', '/api/auth/logout')).status, 204)

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { eventually } from './eventually.js'
+import { isThere } from './is-there.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
@@ -23,14 +24,6 @@ const code = [
   'package.json',
   'tsconfig.json',
 ]
-
-function isThere(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
 
 /** A checkout of its own, without tests, whose `dist` a script may write. */
 export async function checkout(t: Teardown): Promise<string> {

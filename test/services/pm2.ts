@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { eventually } from './eventually.js'
+import { isThere } from './is-there.js'
 import { freePort } from './free-port.js'
 
 interface Teardown {
@@ -13,14 +14,6 @@ interface Teardown {
 
 const shipped = join(import.meta.dirname, '../../../deploy/ecosystem.config.cjs')
 const commandMs = 300_000
-
-function isThere(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
 
 interface Listed {
   name: string
