@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import staticFiles from '@fastify/static'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastify'
 import fp from 'fastify-plugin'
+import helmet from 'helmet'
 import { AppError } from '../src/errors.js'
 
 /** The folder that scripts/build-page.js writes. */
@@ -33,6 +34,7 @@ export default fp(
     if (!existsSync(join(root, 'index.html'))) {
       return fastify.log.warn('the page is not built: run `npm run build`, or set PAGE=false')
     }
+    const setPolicy = helmet.contentSecurityPolicy({ useDefaults: false, directives })
     // A scope of its own, since the documentation serves its own files.
     await fastify.register(async (scope) => {
       scope.addHook('onRequest', (_request, reply, done) => {
@@ -50,9 +52,10 @@ export default fp(
         immutable: true,
         maxAge: '1y',
       })
-      const options = {
+      const options: RouteShorthandOptions = {
         schema: { hide: true },
-        helmet: { contentSecurityPolicy: { useDefaults: false, directives } },
+        onRequest: ({ raw }, reply, done) =>
+          setPolicy(raw, reply.raw, (error) => done(error as Error | undefined)),
       }
       const sendPage = (request: FastifyRequest, reply: FastifyReply) => {
         if (request.accepts().type(['html', 'json']) !== 'html') throw new AppError('NOT_FOUND')

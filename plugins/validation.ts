@@ -70,9 +70,10 @@ export default fp(
       if (schema?.operationId && !schema.querystring) schema.querystring = Closed({})
     })
 
-    fastify.addHook('onRequest', async ({ headers }) => {
+    fastify.addHook('onRequest', ({ headers }, _reply, done) => {
       // An empty body has no type: curl sends a form's.
       if (headers['content-length'] === '0') delete headers['content-type']
+      done()
     })
     fastify.removeAllContentTypeParsers()
     fastify.addContentTypeParser(

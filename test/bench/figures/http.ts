@@ -104,7 +104,7 @@ export const httpFigures: Figure[] = [
   {
     name: 'bytes',
     async measure(bench) {
-      const readers = (await bench.seed()).readers.slice(0, bench.size(20, 2))
+      const { readers } = await bench.seed()
       const { url } = await bench.server('ours')
       const name = 'readers'
       const slots = readers.map((reader) => ({ url, ...reader }))
