@@ -1,6 +1,5 @@
-import pino, { type LoggerOptions } from 'pino'
+import type { LoggerOptions } from 'pino'
 import type { Config } from './config.js'
-import { within } from './within.js'
 
 type Fields = Record<string, unknown>
 
@@ -103,38 +102,4 @@ export function loggerOptions(config: Pick<Config, 'LOG_LEVEL'>) {
     },
     hooks: { streamWrite: scrub },
   } satisfies LoggerOptions
-}
-
-/**
- * Standard output, written in batches: one write per line would cost a fifth of a request. A line waits
- * at most 100 ms; SIGKILL loses those that wait, and so does a reader that stops reading.
- */
-export function logOutput() {
-  const output = pino.destination({
-    dest: 1,
-    sync: false,
-    minLength: 4096,
-    periodicFlush: 100,
-    maxLength: 4 * 1024 * 1024,
-  })
-  // A reader that exits with lines unread causes ECONNRESET; pino recovers from EPIPE only.
-  output.prependListener('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ECONNRESET') error.code = 'EPIPE'
-  })
-  return output
-}
-
-/** How long the last lines may wait for a reader, in milliseconds. */
-const lastLinesMs = 1000
-
-/**
- * Writes the remaining lines before the process ends. If the reader has stopped reading, the pending
- * write keeps a thread and the process would never end, so it kills itself after a second.
- */
-export async function endLog(output: ReturnType<typeof logOutput>): Promise<void> {
-  const written = new Promise<true>((resolve) => {
-    // An error means that nobody reads, so there is nothing left to write.
-    output.flush(() => resolve(true))
-  })
-  if (!(await within(written, lastLinesMs))) process.kill(process.pid, 'SIGKILL')
 }

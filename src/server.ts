@@ -2,7 +2,8 @@ import closeWithGrace from 'close-with-grace'
 import { createApp } from './app.js'
 import { type Config, misnamedSettings, parseConfig } from './config.js'
 import { withEnvFile } from './environment.js'
-import { endLog, loggerOptions, logOutput } from './logging.js'
+import { LogOutput } from './log-output.js'
+import { loggerOptions } from './logging.js'
 
 /** Prints one line that says what to do, and ends the process. */
 function refuse(error: unknown): never {
@@ -40,7 +41,7 @@ async function start(): Promise<void> {
   // Libraries read variables of their own, such as DEBUG.
   Object.assign(process.env, environment)
   const config = parseConfig(environment)
-  const output = logOutput()
+  const output = new LogOutput()
   const app = createApp(config, { logger: { ...loggerOptions(config), stream: output } })
   for (const { name, setting } of misnamedSettings(environment, inFile)) {
     app.log.warn({ name, setting }, `${name} is not read: the name of the setting is ${setting}`)
@@ -51,7 +52,7 @@ async function start(): Promise<void> {
     else if (signal) app.log.info({ signal }, 'shutting down')
     setTimeout(() => logOpen(app), config.SHUTDOWN_GRACE_MS * lateCloseAt).unref()
     await app.close()
-    await endLog(output)
+    await output.end()
   })
   let stopping = false
   const stop = (cause: object) => {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { Chat } from '../../schemas/chats.js'
-import type { Turn } from '../../schemas/messages.js'
+import type { MessageStart, Turn } from '../../schemas/messages.js'
+import { newId } from '../../src/ids.js'
 import { api, register, startApp } from '../services/app.js'
 import { connect } from '../services/client.js'
 import { startStandIn } from '../services/ollama-stand-in.js'
@@ -49,4 +50,25 @@ t.test('what replies, sockets, the store and the cache do is told', async (t) =>
   // Labels are of bounded number: nobody's ids are in them.
   for (const id of [user.user.id, chat.id, running.body.reply.id]) t.notMatch(text, id)
   socket.disconnect()
+})
+
+t.test('every gap between two frames of a reply is counted', async (t) => {
+  const { app, url } = await startApp(t)
+  const reply: MessageStart = {
+    id: newId(),
+    chatId: newId(),
+    seq: 2,
+    role: 'assistant',
+    content: '',
+    status: 'streaming',
+    createdAt: new Date().toISOString(),
+    epoch: 1,
+  }
+  const { id: messageId, chatId, epoch } = reply
+  app.chatEvents.toChat(chatId, 'message-start', reply)
+  for (let offset = 0; offset < 2500; offset++) {
+    app.chatEvents.toChat(chatId, 'message-chunk', { chatId, messageId, epoch, offset, delta: 'a' })
+  }
+  const text = await (await fetch(`${url}/metrics`)).text()
+  t.match(text, 'chat_token_gap_seconds_count 2499\n')
 })

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { eventually } from './eventually.js'
-import { isThere } from './is-there.js'
 import { freePort } from './free-port.js'
+import { isThere } from './is-there.js'
 
 interface Teardown {
   teardown(end: () => unknown): unknown
