@@ -9,18 +9,25 @@ const architecture = read('docs/architecture.md')
 
 const units = { d: 86_400_000, h: 3_600_000, min: 60_000, s: 1000, ms: 1 }
 
+/** Settings are set as code. */
+const documentText = (text: string) => text.replaceAll(/\b[A-Z_]{4,}\b/g, '`$&`')
+
 /** A life as the table writes it: in the largest unit that divides it. */
 function lifeText(life: number | string): string {
-  if (typeof life === 'string') return life.replaceAll(/\b[A-Z_]{4,}\b/g, '`$&`')
+  if (typeof life === 'string') return documentText(life)
   const [unit, ms] = Object.entries(units).find(([, ms]) => life % ms === 0) ?? ['ms', 1]
   return `${life / ms} ${unit}`
 }
 
 t.test('the table of the cache’s keys is the code’s', async (t) => {
-  const documented = [...architecture.matchAll(/^\| `(chat:[^`]+)` \| ([^|]+) \|/gm)]
+  const documented = [...architecture.matchAll(/^\| `(chat:[^`]+)` \| ([^|]+) \| ([^|]+) \|$/gm)]
   t.same(
-    documented.map(([, pattern, life]) => ({ pattern, life })),
-    keyTable.map(({ pattern, life }) => ({ pattern, life: lifeText(life) })),
+    documented.map(([, ...row]) => row),
+    keyTable.map(({ pattern, life, invalidatedBy }) => [
+      pattern,
+      lifeText(life),
+      documentText(invalidatedBy),
+    ]),
   )
 })
 

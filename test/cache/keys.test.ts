@@ -2,7 +2,19 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { keyTable } from '../../src/cache/keys.js'
+import {
+  chatChannel,
+  chatsState,
+  keyTable,
+  limitKey,
+  limitOf,
+  lostDeletionsChannel,
+  missedNewsChannel,
+  replyChannel,
+  serversChannel,
+  sessionsChannel,
+  userChannel,
+} from '../../src/cache/keys.js'
 import { api, startApp } from '../services/app.js'
 import { ask, connect, record } from '../services/client.js'
 import { converse } from '../services/conversation.js'
@@ -90,4 +102,19 @@ t.test('Redis has the keys of the table and no other, each with its life', { ski
     [],
     'every row was met',
   )
+})
+
+t.test('the limit of a counter is told by its key, and of no other key', async (t) => {
+  t.equal(limitOf(limitKey('requests', 'ada')), 'requests')
+  t.equal(limitOf(chatsState('ada').key), '')
+  t.equal(limitOf('chat:limit'), '')
+})
+
+t.test('every channel has a name of its own', async (t) => {
+  const names = [
+    ...['ada', 'grace'].flatMap((id) => [chatChannel(id), userChannel(id), replyChannel(id)]),
+    ...[serversChannel, sessionsChannel, missedNewsChannel, lostDeletionsChannel],
+  ]
+  t.equal(new Set(names).size, names.length)
+  for (const name of names) t.match(name, /^chat:./)
 })
