@@ -18,7 +18,7 @@ const testsOf: Readonly<Record<string, readonly string[]>> = {
   'src/http/trace-context.ts': ['http/trace-context'],
   'web/client/reply-text.ts': ['web/client/reply-text'],
   'src/auth/tokens.ts': ['auth/token-pairs'],
-  'src/auth/sessions.ts': ['auth/sessions'],
+  'src/auth/sessions.ts': ['auth/sessions', 'routes/auth'],
   'src/auth/live-sessions.ts': ['auth/live-sessions'],
   'src/cache/keys.ts': ['architecture', 'cache/keys'],
   'src/cache/read-through.ts': ['cache/read-through'],

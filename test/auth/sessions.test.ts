@@ -184,6 +184,41 @@ t.test('a session lives 30 days from its last refresh', async (t) => {
   await t.rejects(sessions.refresh(third.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
 })
 
+t.test('a session that expired has ended as by a logout, and nobody is suspected', async (t) => {
+  const { sessions, register, pass, logged } = await setUp(t)
+  const { refreshToken } = await register()
+  const [sessionId = ''] = refreshToken.split('.')
+  pass(30 * dayMs)
+  await t.rejects(sessions.refresh(refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+  t.equal(sessions.endOf(sessionId), 'LOGGED_OUT')
+  t.strictSame(
+    logged.filter(({ event }) => event === 'token-reused'),
+    [],
+  )
+})
+
+t.test('a refresh token of a later generation than the store has ends the session', async (t) => {
+  // As after a backup was restored.
+  const { sessions, register, store } = await setUp(t)
+  const first = await register()
+  const { refreshToken } = await sessions.refresh(
+    (await sessions.refresh(first.refreshToken)).refreshToken,
+  )
+  const session = await store.findSession(refreshToken.split('.')[0] ?? '')
+  if (!session) throw new Error('no session')
+  const later = tokens.pair({ ...session, generation: session.generation + 1 })
+  await t.rejects(sessions.refresh(later.refreshToken), { code: 'BAD_REFRESH_TOKEN' })
+  t.equal(sessions.endOf(session.id), 'TOKEN_REUSED')
+})
+
+t.test('of the refresh tokens that were spent at once only the newest 100 are kept', async (t) => {
+  const { sessions, register, store } = await setUp(t)
+  let { refreshToken } = await register()
+  for (let n = 0; n < 101; n++) ({ refreshToken } = await sessions.refresh(refreshToken))
+  const session = await store.findSession(refreshToken.split('.')[0] ?? '')
+  t.equal(session?.spentAt.length, 100)
+})
+
 t.test('an access token says until when it is good', async (t) => {
   const { sessions, register, now } = await setUp(t)
   const { token, expiresIn } = await register()
@@ -333,6 +368,57 @@ t.test('an end whose message was missed is learnt later, with its reason', async
   t.equal(await ended, 'ACCOUNT_DELETED')
   pass(1001)
   await t.rejects(other.assertLive(owner), { code: 'ACCOUNT_DELETED' })
+})
+
+t.test('a session that is watched stays live when it is asked for', async (t) => {
+  const { sessions, register } = await setUp(t)
+  const { token } = await register()
+  const owner = await sessions.authenticate(token)
+  sessions.watch(owner.sessionId, (code) => t.fail(code))
+  await sessions.assertLive(owner)
+  t.match(await sessions.authenticate(token), owner)
+})
+
+t.test('while the store fails, which sessions ended is asked again until it answers', async (t) => {
+  const { sessions, register, server, cache, store, logged } = await setUp(t)
+  const { token } = await register()
+  let missed = () => {}
+  const onGap: Cache['onGap'] = (listener) => {
+    missed = listener
+    return () => {}
+  }
+  const other = await server({ cache: { ...deaf(cache), onGap } })
+  const owner = await other.authenticate(token)
+  const ended = new Promise((resolve) => other.watch(owner.sessionId, resolve))
+  await sessions.logout(owner)
+  const { findLiveSessions } = store
+  let failures = 0
+  store.findLiveSessions = (...asked) => {
+    if (failures === 2) return findLiveSessions(...asked)
+    failures += 1
+    return Promise.reject(new Error('gone for a moment'))
+  }
+  // A server's pause between two tries keeps no process.
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
+  missed()
+  t.equal(await ended, 'LOGGED_OUT')
+  const warnings = logged.filter(({ err }) => err instanceof Error)
+  t.equal(warnings.length, 1, 'one line, however often it is asked')
+})
+
+t.test('a login whose account is deleted meanwhile leaves no session', async (t) => {
+  const { sessions, register, store } = await setUp(t)
+  const { user } = await register()
+  const { createSession } = store
+  let created = ''
+  store.createSession = async (session) => {
+    await createSession(session)
+    created = session.id
+    await store.deleteUser(user.id)
+  }
+  await t.rejects(sessions.login({ username: 'Ada', password }, home), { code: 'BAD_CREDENTIALS' })
+  t.equal(await store.findSession(created), undefined)
 })
 
 t.test('an end that nobody told of is told to all by the server that finds it', async (t) => {
