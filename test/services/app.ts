@@ -21,6 +21,9 @@ const wideLimits = {
   RATE_LIMIT_USER_STREAMS: '1000000',
 }
 
+/** In the names of this process's databases: those of an earlier run have its users. */
+const run = randomBytes(4).toString('hex')
+
 /** Settings that choose the embedded parts, whatever the environment names. */
 export const embedded = { MONGODB_URI: '', REDIS_URL: '' }
 
@@ -31,7 +34,10 @@ export const embedded = { MONGODB_URI: '', REDIS_URL: '' }
  */
 export function outsideServices(dataDir: string): Record<string, string> {
   const { MONGODB_URI, REDIS_URL } = process.env
-  const database = basename(dataDir).replace(/[^A-Za-z0-9]/g, '_')
+  // MongoDB takes 63 characters.
+  const database = `${basename(dataDir)
+    .replace(/[^A-Za-z0-9]/g, '_')
+    .slice(-50)}_${run}`
   return {
     ...(MONGODB_URI && {
       MONGODB_URI: MONGODB_URI.replace(/^([a-z+]+:\/\/[^/?]+)(?:\/[^?]*)?/, `$1/${database}`),
