@@ -1,4 +1,4 @@
-import pino from 'pino'
+import sonicBoom from 'sonic-boom'
 import { within } from './within.js'
 
 /** So many bytes are written at once, and what is less after so many milliseconds. */
@@ -10,43 +10,39 @@ const lastLinesMs = 1000
 
 /**
  * Standard output, written in batches: one write per line would cost a fifth of a request. A line waits
- * at most 100 ms; SIGKILL loses those that wait, and so does a reader that stops reading.
+ * at most 100 ms; SIGKILL loses those that wait, and so does a reader that stops reading. pino's own
+ * destination is not used: its timer writes nothing ten times a second, which is half of what an idle
+ * server uses, and its flush at the exit never ends once the reader is gone.
  */
 export class LogOutput {
-  readonly #output = pino.destination({
-    dest: 1,
+  readonly #output = new sonicBoom.SonicBoom({
+    fd: 1,
     sync: false,
     minLength: batch.bytes,
     maxLength: maxWaitingBytes,
   })
   #unwrittenBytes = 0
-  // pino's `periodicFlush` writes nothing ten times a second, which is half of what an idle server uses.
+  #isReaderGone = false
   #timer: NodeJS.Timeout | undefined
 
   constructor() {
-    // A reader that exits with lines unread causes ECONNRESET; pino recovers from EPIPE only.
-    this.#output.prependListener('error', (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ECONNRESET') error.code = 'EPIPE'
-      this.#unwrittenBytes = 0
-    })
     this.#output.on('write', (bytes: number) => {
       this.#unwrittenBytes -= bytes
     })
     this.#output.on('drop', (line: string) => {
       this.#unwrittenBytes -= Buffer.byteLength(line)
     })
+    // After any other error, such as of a full disk, writing is tried again.
+    this.#output.on('error', ({ code }: NodeJS.ErrnoException) => {
+      this.#isReaderGone ||= code === 'EPIPE' || code === 'ECONNRESET'
+    })
   }
 
   write(line: string): void {
+    if (this.#isReaderGone) return
     this.#unwrittenBytes += Buffer.byteLength(line)
     this.#output.write(line)
     this.#timer ??= setTimeout(this.#flush, batch.waitMs).unref()
-  }
-
-  /** Writes all that waits before it returns; pino calls it for a fatal error. */
-  flushSync(): void {
-    this.#output.flushSync()
-    this.#unwrittenBytes = 0
   }
 
   /**
@@ -55,16 +51,25 @@ export class LogOutput {
    */
   async end(): Promise<void> {
     const written = new Promise<true>((resolve) => {
-      // An error means that nobody reads, so there is nothing left to write.
-      this.#output.flush(() => resolve(true))
+      const writeRest = () => {
+        if (this.#isOver) resolve(true)
+        else this.#output.flush()
+      }
+      this.#output.on('drain', writeRest)
+      this.#output.on('error', () => resolve(true))
+      writeRest()
     })
     if (!(await within(written, lastLinesMs))) process.kill(process.pid, 'SIGKILL')
+  }
+
+  get #isOver(): boolean {
+    return this.#unwrittenBytes <= 0 || this.#isReaderGone
   }
 
   /** Looks again until all is written: nothing is flushed while an earlier write waits for its reader. */
   readonly #flush = () => {
     this.#timer = undefined
-    if (this.#unwrittenBytes <= 0) return
+    if (this.#isOver) return
     this.#output.flush()
     this.#timer = setTimeout(this.#flush, batch.waitMs).unref()
   }

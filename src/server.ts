@@ -5,8 +5,9 @@ import { withEnvFile } from './environment.js'
 import { LogOutput } from './log-output.js'
 import { loggerOptions } from './logging.js'
 
-/** Prints one line that says what to do, and ends the process. */
-function refuse(error: unknown): never {
+/** Prints one line that says what to do, after what was logged, and ends the process. */
+async function refuse(error: unknown, output?: LogOutput): Promise<never> {
+  await output?.end()
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
   process.exit(1)
 }
@@ -71,16 +72,17 @@ async function start(): Promise<void> {
     app.log.warn('a file has reached its size limit (RLIMIT_FSIZE): raise the limit'),
   )
   const giveUp = setTimeout(() => {
-    refuse(
-      new Error(
-        `The services did not answer within START_TIMEOUT_MS (${config.START_TIMEOUT_MS}).`,
-      ),
-    )
+    const problem = `The services did not answer within START_TIMEOUT_MS (${config.START_TIMEOUT_MS}).`
+    void refuse(new Error(problem), output)
   }, config.START_TIMEOUT_MS)
-  await app.ready()
-  await app.listen({ port: config.PORT, host: config.HOST }).catch((error: unknown) => {
-    throw listenProblem(error, config)
-  })
+  try {
+    await app.ready()
+    await app.listen({ port: config.PORT, host: config.HOST }).catch((error: unknown) => {
+      throw listenProblem(error, config)
+    })
+  } catch (error) {
+    return refuse(error, output)
+  }
   clearTimeout(giveUp)
   // PM2 and other parents with a channel wait for it before they restart the next server.
   process.send?.('ready')

@@ -11,6 +11,7 @@ function logging(t: Test, program: string) {
   const source = `
     import { createHook } from 'node:async_hooks'
     import { once } from 'node:events'
+    import { setTimeout as delay } from 'node:timers/promises'
     import { LogOutput } from ${JSON.stringify(file)}
     const output = new LogOutput()
     let writes = 0
@@ -22,6 +23,7 @@ function logging(t: Test, program: string) {
   }) as ChildProcessByStdio<Writable, Readable, null>
   t.teardown(() => child.kill('SIGKILL'))
   return {
+    child,
     exited: once(child, 'exit'),
     message: () => once(child, 'message'),
     ask: () => child.stdin.write('on\n'),
@@ -74,4 +76,32 @@ t.test('the last lines are written before the process ends', async (t) => {
 t.test('a reader that never reads does not keep the process', async (t) => {
   const { exited } = logging(t, `output.write('x'.repeat(1_000_000)); await output.end()`)
   t.strictSame(await exited, [null, 'SIGKILL'])
+})
+
+t.test('a reader that is gone does not keep the process', async (t) => {
+  const { child, exited } = logging(
+    t,
+    `for (let n = 0; n < 5; n++) {
+      output.write('nobody reads this\\n')
+      await delay(120)
+    }
+    output.write('nor this\\n')
+    await output.end()`,
+  )
+  child.stdout.destroy()
+  t.strictSame(await exited, [0, null])
+})
+
+t.test('what is logged while a write is under way is written too before the end', async (t) => {
+  const { lines, exited } = logging(
+    t,
+    `output.write('x'.repeat(10_000) + '\\n')
+    output.write('last\\n')
+    await output.end()
+    process.exit()`,
+  )
+  const logged = lines()
+  await logged.next()
+  t.equal((await logged.next()).value, 'last')
+  t.strictSame(await exited, [0, null])
 })

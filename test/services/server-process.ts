@@ -43,6 +43,8 @@ function launch(settings: Readonly<Record<string, string>>, cwd: string) {
   return { child, lines }
 }
 
+type Launched = ReturnType<typeof launch>['child']
+
 /**
  * Starts the server as a process of its own; resolves when it listens.
  * @param onLaunch called with the process before it has done anything.
@@ -90,8 +92,10 @@ export async function startServer(
 export async function startRefused(
   settings: Readonly<Record<string, string>>,
   cwd = process.cwd(),
+  onLaunch: (child: Launched) => void = () => {},
 ) {
   const { child, lines } = launch(settings, cwd)
+  onLaunch(child)
   const timer = setTimeout(() => child.kill('SIGKILL'), startMs)
   const [status] = await once(child, 'close')
   clearTimeout(timer)
