@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 import { startApp, testPassword } from '../services/app.js'
+import { eventually } from '../services/eventually.js'
 
 interface Test {
   teardown(end: () => unknown): unknown
@@ -98,9 +99,14 @@ export async function send(page: Page, content: string): Promise<void> {
 /** The texts of the replies, in order. */
 export const replies = (page: Page) => page.locator('.reply-text')
 
-/** Resolves when the last reply has ended. */
+/** Resolves when the last message that is shown is a reply which has ended. */
 export async function ended(page: Page): Promise<void> {
-  await page.locator('.reply[aria-busy=false]').last().waitFor()
+  await eventually('the last message is a reply that ended', () =>
+    page.evaluate(() => {
+      const last = [...document.querySelectorAll('.turn')].at(-1)
+      return last?.matches('.reply[aria-busy=false]') ?? false
+    }),
+  )
   await page.getByRole('button', { name: 'Stop' }).waitFor({ state: 'detached' })
 }
 

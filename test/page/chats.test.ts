@@ -129,6 +129,7 @@ t.test('the settings of a chat are kept, checked, and used', inChromium, async (
   await page.getByRole('button', { name: 'Reset all options' }).click()
   await page.getByText('Saved').waitFor()
   await send(page, 'After')
+  await page.getByRole('article', { name: 'You' }).nth(1).waitFor()
   await ended(page)
   t.notMatch((await standIn.chatCall(2)).body.options, { temperature: 0.5 })
 })
