@@ -10,6 +10,7 @@ const gapBuckets = [0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 3, 10, 30]
 const endStatuses = ['complete', 'stopped', 'interrupted', 'error']
 /** Replies whose last text is remembered; more do not run on one server. */
 const maxTimed = 20_000
+/** Token gaps that wait to be counted. */
 const maxGaps = 1000
 
 /** Metrics of this server's sockets and of the replies that it runs, counted from the chat events. */

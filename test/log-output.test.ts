@@ -6,7 +6,7 @@ import t, { type Test } from 'tap'
 
 const file = new URL('../src/log-output.js', import.meta.url).href
 
-/** A program that logs to a pipe, which begins to read when asked for its lines. */
+/** A program that logs to a pipe, which is read once its lines are asked for. */
 function logging(t: Test, program: string) {
   const source = `
     import { createHook } from 'node:async_hooks'

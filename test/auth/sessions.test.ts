@@ -41,6 +41,16 @@ const lost = (cache: Cache): Cache => ({
 /** The cache of a server over whose connection no message comes any more. */
 const deaf = (cache: Cache): Cache => ({ ...cache, subscribe: async () => async () => {} })
 
+/** The same; `missed` tells its server that messages may have been missed. */
+function withGaps(cache: Cache) {
+  let tell = () => {}
+  const onGap: Cache['onGap'] = (listener) => {
+    tell = listener
+    return () => {}
+  }
+  return { cache: { ...deaf(cache), onGap }, missed: () => tell() }
+}
+
 /** Accounts over a real store, with a clock that is moved by hand. */
 async function setUp(t: Test) {
   let time = Date.now()
@@ -355,12 +365,8 @@ for (const many of [false, true]) {
 t.test('an end whose message was missed is learnt later, with its reason', async (t) => {
   const { sessions, register, server, cache, pass } = await setUp(t)
   const { token } = await register()
-  let missed = () => {}
-  const onGap: Cache['onGap'] = (listener) => {
-    missed = listener
-    return () => {}
-  }
-  const other = await server({ cache: { ...deaf(cache), onGap } })
+  const { cache: gappy, missed } = withGaps(cache)
+  const other = await server({ cache: gappy })
   const owner = await other.authenticate(token)
   const ended = new Promise((resolve) => other.watch(owner.sessionId, resolve))
   await sessions.logoutEverywhere(owner.userId, 'ACCOUNT_DELETED')
@@ -382,12 +388,8 @@ t.test('a session that is watched stays live when it is asked for', async (t) =>
 t.test('while the store fails, which sessions ended is asked again until it answers', async (t) => {
   const { sessions, register, server, cache, store, logged } = await setUp(t)
   const { token } = await register()
-  let missed = () => {}
-  const onGap: Cache['onGap'] = (listener) => {
-    missed = listener
-    return () => {}
-  }
-  const other = await server({ cache: { ...deaf(cache), onGap } })
+  const { cache: gappy, missed } = withGaps(cache)
+  const other = await server({ cache: gappy })
   const owner = await other.authenticate(token)
   const ended = new Promise((resolve) => other.watch(owner.sessionId, resolve))
   await sessions.logout(owner)
