@@ -5,6 +5,7 @@ import type { FastifyReply, FastifyRequest, RouteShorthandOptions } from 'fastif
 import fp from 'fastify-plugin'
 import helmet from 'helmet'
 import { AppError } from '../src/errors.js'
+import { headersOf } from '../src/http/headers-of.js'
 
 /** The folder that scripts/build-page.js writes. */
 const root = join(import.meta.dirname, '../page')
@@ -34,7 +35,7 @@ export default fp(
     if (!existsSync(join(root, 'index.html'))) {
       return fastify.log.warn('the page is not built: run `npm run build`, or set PAGE=false')
     }
-    const setPolicy = helmet.contentSecurityPolicy({ useDefaults: false, directives })
+    const policy = headersOf(helmet.contentSecurityPolicy({ useDefaults: false, directives }))
     // A scope of its own, since the documentation serves its own files.
     await fastify.register(async (scope) => {
       scope.addHook('onRequest', (_request, reply, done) => {
@@ -54,8 +55,10 @@ export default fp(
       })
       const options: RouteShorthandOptions = {
         schema: { hide: true },
-        onRequest: ({ raw }, reply, done) =>
-          setPolicy(raw, reply.raw, (error) => done(error as Error | undefined)),
+        onRequest: (_request, reply, done) => {
+          reply.headers(policy)
+          done()
+        },
       }
       const sendPage = (request: FastifyRequest, reply: FastifyReply) => {
         if (request.accepts().type(['html', 'json']) !== 'html') throw new AppError('NOT_FOUND')
