@@ -86,5 +86,7 @@ function textOf({ of, atMost, atLeast }: Goal, unit: string): string {
 
 function isReached({ atMost, atLeast }: Goal, value: number | null): boolean | null {
   if (value === null || !Number.isFinite(value)) return null
-  return value <= (atMost ?? Number.POSITIVE_INFINITY) && value >= (atLeast ?? 0)
+  return (
+    value <= (atMost ?? Number.POSITIVE_INFINITY) && value >= (atLeast ?? Number.NEGATIVE_INFINITY)
+  )
 }
