@@ -47,7 +47,7 @@ export default fp(
     fastify.decorate('knownOrigins', known)
     fastify.decorate('originAllowed', origins.isAllowed)
 
-    // @fastify/helmet would make them anew for each request, a fifth of what a cached list costs.
+    // Made once: @fastify/helmet makes them for each request, which is a fifth of what a cached list costs.
     const protectiveHeaders = headersOf(
       helmet({
         // The page and the documentation load from this server alone, and nobody frames them.

@@ -1,13 +1,18 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { eventually } from './services/eventually.js'
 
 const command = join(import.meta.dirname, '../../test/bench/dist/main.js')
+
+/** What is used of test/bench/figure.ts, which is compiled on its own. */
+interface FigureModule {
+  row(measured: object): { reached: boolean | null; note?: string }
+}
 
 function start(...args: string[]) {
   return spawn(process.execPath, [command, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -45,6 +50,19 @@ if (!existsSync(command)) {
       t.equal(output, '')
     }
   })
+
+  t.test(
+    'a difference below nothing reaches a goal of at most, and is noisy where rounds differ',
+    async (t) => {
+      const { row }: FigureModule = await import(join(dirname(command), 'figure.js'))
+      const goal = { of: 'ours', atMost: 40 }
+      const measured = { name: 'more CPU', unit: 'µs', goal }
+      const below = row({ ...measured, ours: [-2, -1, 3] })
+      t.equal(below.reached, true)
+      t.equal(below.note, 'noisy')
+      t.equal(row({ ...measured, ours: [41, 41, 41] }).reached, false)
+    },
+  )
 
   t.test('a run that is cut short leaves nothing running', async (t) => {
     const child = start('--smoke', '--only', 'idle')

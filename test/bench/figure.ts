@@ -48,7 +48,7 @@ export function row({ name, unit, ours, rival, goal, note }: Measured): Row {
   const ratios = rival?.map((value, round) => (ours[round] ?? Number.NaN) / value)
   const spread = ratios ?? ours
   const [min, max] = [Math.min(...spread), Math.max(...spread)]
-  const isNoisy = (max - min) / median(spread) > quietSpread
+  const isNoisy = (max - min) / Math.abs(median(spread)) > quietSpread
   const notes = [note, isNoisy && 'noisy'].filter(Boolean).join('; ')
   const ratio = ratios ? median(ratios) : null
   const judged = {
