@@ -12,7 +12,8 @@ const leaseRetryMs = 50
  * while the process is short of time, after a wait that lets more text share a frame.
  */
 export class Flusher {
-  readonly #pending = new Set<LiveReply>()
+  /** Replies with text to announce; one whose text was announced or given up meanwhile is passed over. */
+  #pending: LiveReply[] = []
   #isScheduled = false
   #immediate: NodeJS.Immediate | undefined
   #timer: NodeJS.Timeout | undefined
@@ -25,26 +26,31 @@ export class Flusher {
 
   /** A reply received text; its first does not wait. */
   add(reply: LiveReply, isFirst = false): void {
-    if (isFirst && this.leases.valid) this.announce(reply)
-    else this.#pending.add(reply)
-    if (!this.#isScheduled && this.#pending.size > 0) this.#flushIn(this.load.waitMs())
+    if (isFirst && this.leases.valid) {
+      this.announce(reply)
+      return
+    }
+    if (reply.awaitsFlush) return
+    reply.awaitsFlush = true
+    this.#pending.push(reply)
+    if (!this.#isScheduled) this.#flushIn(this.load.waitMs())
   }
 
   /** Announces a reply's pending text now. */
   announce(reply: LiveReply): void {
-    this.#pending.delete(reply)
+    reply.awaitsFlush = false
     reply.flush(this.#tell)
   }
 
   /** Forgets what a lost reply had pending. */
   forget(reply: LiveReply): void {
-    this.#pending.delete(reply)
+    reply.awaitsFlush = false
   }
 
   close(): void {
     clearImmediate(this.#immediate)
     clearTimeout(this.#timer)
-    this.#pending.clear()
+    this.#pending = []
   }
 
   #flushIn(ms: number): void {
@@ -55,8 +61,14 @@ export class Flusher {
 
   readonly #flush = () => {
     this.#isScheduled = false
-    if (this.leases.valid) for (const reply of this.#pending) this.announce(reply)
-    else if (this.#pending.size > 0) this.#flushIn(leaseRetryMs)
+    if (!this.leases.valid) {
+      this.#pending = this.#pending.filter(({ awaitsFlush }) => awaitsFlush)
+      if (this.#pending.length > 0) this.#flushIn(leaseRetryMs)
+      return
+    }
+    const pending = this.#pending
+    this.#pending = []
+    for (const reply of pending) if (reply.awaitsFlush) this.announce(reply)
   }
 
   readonly #tell = (frame: MessageChunk) =>

@@ -169,9 +169,10 @@ class ReplyClock {
   #textAt: number | undefined
 
   note(content: string): void {
+    if (this.#textAt !== undefined) return
     const now = performance.now()
     this.#firstAt ??= now
-    if (content !== '') this.#textAt ??= now
+    if (content !== '') this.#textAt = now
   }
 
   times(): Pick<Usage, 'firstTokenMs' | 'thinkingMs'> {

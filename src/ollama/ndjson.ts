@@ -58,19 +58,18 @@ export function createLineSplitter(onLine: (line: string) => void, maxBytes = 10
 
   return {
     push(chunk: Buffer) {
-      let start = 0
-      for (let end = chunk.indexOf(newline); end !== -1; end = chunk.indexOf(newline, start)) {
-        const from = start
-        start = end + 1
+      for (let start = 0; start < chunk.length; ) {
+        const end = chunk.indexOf(newline, start)
+        if (end === -1) return hold(chunk, start, chunk.length)
         if (heldBytes > 0) {
-          hold(chunk, from, end)
+          hold(chunk, start, end)
           takeHeld()
         } else {
-          refuseOver(end - from)
-          take(chunk, from, end)
+          refuseOver(end - start)
+          take(chunk, start, end)
         }
+        start = end + 1
       }
-      if (start < chunk.length) hold(chunk, start, chunk.length)
     },
     /** Ends the stream: what is left is the last line. */
     end: takeHeld,

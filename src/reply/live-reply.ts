@@ -40,6 +40,8 @@ export class LiveReply implements Ticket {
   #stored: TextPiece['from']
   /** What the store was given since it had the texts whole. */
   #given = { pieces: 0, repeatedUnits: 0 }
+  /** Whether its text waits for the flusher. */
+  awaitsFlush = false
   /** Whether its end is being stored. */
   isEnding = false
   /** Where it waits; undefined once it runs. */

@@ -10,6 +10,12 @@ const pumpEveryMs = 20
 
 type Listening = Map<string, Promise<() => void>>
 
+/** A room that was sent to: where to send, and who hears it. */
+interface Room {
+  sink: EventSink
+  sockets: readonly ChatSocket[]
+}
+
 /**
  * Sends events to the rooms of this server's sockets: one of each chat, one of each user, named by
  * its id. A socket that reads too slowly leaves its rooms until a SlowSocket has caught it up.
@@ -18,8 +24,8 @@ export class SocketRooms implements ChatEventsListener {
   readonly #slowSockets = new Map<string, SlowSocket>()
   /** The rooms of each socket whose events come from other servers, with the ways to stop listening. */
   readonly #listening = new Map<string, Listening>()
-  /** Rooms that were sent to, until they are empty: to name one anew for each token costs more. */
-  readonly #rooms = new Map<string, EventSink>()
+  /** Rooms that were sent to, until somebody joins or leaves: to look one up for each token costs more. */
+  readonly #rooms = new Map<string, Room>()
   #pump: NodeJS.Timeout | undefined
 
   constructor(
@@ -27,7 +33,8 @@ export class SocketRooms implements ChatEventsListener {
     private readonly replies: LiveReplies,
     private readonly cluster: Pick<Cluster, 'listenToChat' | 'listenToUser'>,
   ) {
-    io.sockets.adapter.on('delete-room', (room: string) => this.#rooms.delete(room))
+    const forgetRoom = (name: string) => this.#rooms.delete(name)
+    io.sockets.adapter.on('join-room', forgetRoom).on('leave-room', forgetRoom)
   }
 
   /** Joins a new socket to its user's room. */
@@ -107,24 +114,24 @@ export class SocketRooms implements ChatEventsListener {
     }
   }
 
-  #roomOf(name: string): EventSink {
+  /** A room, unless nobody is in it. */
+  #roomOf(name: string): Room | undefined {
     const known = this.#rooms.get(name)
     if (known) return known
-    const room = this.io.local.to(name) as EventSink
+    const { adapter, sockets } = this.io.sockets
+    const members = [...(adapter.rooms.get(name) ?? [])].flatMap((id) => sockets.get(id) ?? [])
+    if (members.length === 0) return undefined
+    const room = { sink: this.io.local.to(name) as EventSink, sockets: members }
     this.#rooms.set(name, room)
     return room
   }
 
   /** Sends to those in a room; one that then has too much to read is set aside. */
-  #tell<E extends keyof ServerEvents>(room: string, event: E, payload: ServerEvents[E]): void {
-    const { adapter, sockets } = this.io.sockets
-    const members = adapter.rooms.get(room)
-    if (!members) return
-    this.#roomOf(room).emit(event, payload)
-    for (const id of members) {
-      const socket = sockets.get(id)
-      if (socket && SlowSocket.isBehind(socket)) this.#setAside(socket)
-    }
+  #tell<E extends keyof ServerEvents>(name: string, event: E, payload: ServerEvents[E]): void {
+    const room = this.#roomOf(name)
+    if (!room) return
+    room.sink.emit(event, payload)
+    for (const socket of room.sockets) if (SlowSocket.isBehind(socket)) this.#setAside(socket)
   }
 
   /** A record may be megabytes: it is encoded once for all slow sockets that are owed it next. */

@@ -69,6 +69,17 @@ t.test(
   },
 )
 
+t.test('text that was announced before the flush is not announced again by it', async (t) => {
+  const { flusher, told } = start(t)
+  const reply = replyOf('a')
+  receive(flusher, reply, '1')
+  flusher.announce(reply)
+  receive(flusher, reply, '2')
+  t.strictSame(told, ['1'])
+  await nextTurn()
+  t.strictSame(told, ['1', '2'])
+})
+
 t.test('a reply that is lost before it is announced is not announced', async (t) => {
   const { flusher, told, nextFrame } = start(t)
   const lost = replyOf('lost')

@@ -6,7 +6,7 @@ import t from 'tap'
 import type { Turn } from '../../schemas/messages.js'
 import { backlogOf } from '../../src/sockets/backlog.js'
 import { ChatStream } from '../../web/client/stream.js'
-import { ask, connect } from '../services/client.js'
+import { ask, connect, hear } from '../services/client.js'
 import { startConversation } from '../services/conversation.js'
 import { connectDeaf, followDeaf } from '../services/deaf-socket.js'
 import { eventually } from '../services/eventually.js'
@@ -74,6 +74,28 @@ t.test('a socket cut off for being slow can rejoin and ends with the right text'
     'right at every moment',
   )
 })
+
+t.test(
+  'a socket that joins while its chat is being told is set aside too when it is slow',
+  async (t) => {
+    const { script, finish } = endless()
+    const { app, url, user, newChat, post } = await startConversation(t, {}, { script })
+    t.teardown(finish)
+    const chatId = await newChat()
+    const first = await connect(t, url, user.token)
+    await ask(first, 'join-chat', { chatId })
+    const heard = hear(first, 'message-chunk')
+    await post(chatId, { content: 'go' })
+    await heard
+    const late = await connect(t, url, user.token)
+    await ask(late, 'join-chat', { chatId })
+    const serverSide = app.io.sockets.sockets.get(late.id ?? '')
+    if (!serverSide) return t.fail('no such socket')
+    tcpOf(late).pause()
+    await eventually('it is set aside', () => !serverSide.rooms.has(chatId))
+    t.ok(serverSide.connected)
+  },
+)
 
 t.test('slow sockets that are owed the same frame are sent it at once', async (t) => {
   const { script, finish } = endless()
