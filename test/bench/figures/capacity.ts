@@ -3,7 +3,7 @@ import { type Figure, row, unmeasured } from '../figure.js'
 import type { Quota } from '../quota.js'
 import { interleave, openConversations, runTokens } from '../token-run.js'
 
-const sides = ['ours', 'pipe', 'usual'] as const
+const sides = ['ours', 'pipe', 'usual', 'bare'] as const
 type Side = (typeof sides)[number]
 
 const rate = 20
@@ -58,7 +58,7 @@ export const capacityFigures: Figure[] = [
           steps.set(side, Math.max(step, 0))
           return ladder[step] ?? 0
         })
-        const { ours, pipe, usual } = results
+        const { ours, pipe, usual, bare } = results
         return [
           row({
             name: `${name}, against the pipe`,
@@ -68,6 +68,7 @@ export const capacityFigures: Figure[] = [
             name: `${name}, against the usual way`,
             ...{ unit, ours, rival: usual, goal: { of: 'ratio', atLeast: 1.5 } },
           }),
+          row({ name: `${name}, against its bare packages`, unit, ours, rival: bare }),
         ]
       } catch (error) {
         const code = error instanceof Error && 'code' in error ? error.code : undefined

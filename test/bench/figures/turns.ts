@@ -47,7 +47,7 @@ export const turnFigures: Figure[] = [
         ...{ streams: bench.size(50, 10), rate: 20, tokens: bench.size(200, 5) },
         windowMs: 8000,
       }
-      const results = await compareTokens(bench, 'whole turns at 50×20', all, run)
+      const results = await compareTokens(bench, 'whole turns at 50×20', [...all, 'bare'], run)
       const of = (side: keyof typeof results) => results[side].map(({ cpuUs }) => cpuUs)
       const [unit, note] = ['µs', notesOn(results)]
       const name = 'CPU per token with all that a turn costs, 50×20'
@@ -60,6 +60,10 @@ export const turnFigures: Figure[] = [
         row({
           name: `${name}, against the usual way`,
           ...{ unit, ours: of('ours'), rival: of('usual'), note },
+        }),
+        row({
+          name: `${name}, against its bare packages`,
+          ...{ unit, ours: of('ours'), rival: of('bare'), note },
         }),
       ]
     },

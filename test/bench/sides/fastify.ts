@@ -22,4 +22,19 @@ app.get<{ Querystring: { limit?: string } }>('/api/ai/chats', async ({ user, que
   chats: queries.listChats(userOf(user), Math.min(Number(query.limit ?? 20), 100)),
 }))
 
+// The same bytes as the pipe's, which keeps a body and serves it.
+let kept: Buffer = Buffer.alloc(0)
+app.addContentTypeParser(
+  'application/octet-stream',
+  { parseAs: 'buffer' },
+  (_request, body, done) => done(null, body),
+)
+app.put<{ Body: Buffer }>('/bytes', async ({ body }) => {
+  kept = body
+  return { bytes: body.length }
+})
+app.get('/bytes', (_request, reply) => {
+  reply.type('application/json').send(kept)
+})
+
 await app.listen({ port: settings.port, host: settings.host })
