@@ -8,7 +8,7 @@ import { Processes } from './processes.js'
 import { headOf, markdownOf, tableOf, writtenHeadOf } from './report.js'
 import { assertMeasurable, describeMachine } from './system.js'
 
-/** Cores that others may use without a figure being called noisy. */
+/** Cores that others may use without a word beside the figure. */
 const foreignCoresLeft = 0.25
 
 const results = join(import.meta.dirname, '../RESULTS.md')
@@ -41,7 +41,7 @@ async function measure(bench: Bench, only: string, onFigure: (name: string) => v
       const foreign = bench.takeForeignCores()
       for (const row of measured) {
         if (foreign > foreignCoresLeft) {
-          const busy = `noisy: others kept ${foreign.toFixed(1)} cores busy`
+          const busy = `others kept ${foreign.toFixed(1)} cores busy`
           row.note = row.note ? `${row.note}; ${busy}` : busy
         }
         rows.push(row)
