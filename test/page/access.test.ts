@@ -65,8 +65,7 @@ for (const [name, options] of Object.entries(windows)) {
       t.ok(await fits(page), `${state}: nothing is cut off at the side`)
     }
     const newChat = async () => {
-      const opener = page.getByRole('button', { name: 'Show the chats' })
-      if (await opener.isVisible()) await opener.click()
+      await openList(page)
       await page.getByRole('button', { name: 'New chat' }).click()
     }
 
@@ -92,9 +91,7 @@ for (const [name, options] of Object.entries(windows)) {
     await page.getByText('From 0 to 5.').waitFor()
     await check('the settings')
     await page.getByRole('button', { name: 'Close the settings' }).click()
-    const opener = page.getByRole('button', { name: 'Show the chats' })
-    const isNarrow = await opener.isVisible()
-    if (isNarrow) await opener.click()
+    const isNarrow = await openList(page)
     await page.getByRole('button', { name: /^Account of/ }).click()
     await page.getByText('Keyboard').click()
     await page.getByRole('button', { name: 'Delete account' }).click()
@@ -124,7 +121,7 @@ for (const [name, options] of Object.entries(windows)) {
     await send(page, 'Wait in the queue')
     await page.getByText('Next in line').waitFor()
     await check('a place in the queue')
-    if (isNarrow) await opener.click()
+    await openList(page)
     await page.getByRole('link', { name: 'It will break' }).focus()
     await page.keyboard.press('Delete')
     await page.getByText('is deleted').waitFor()
@@ -133,6 +130,16 @@ for (const [name, options] of Object.entries(windows)) {
     await page.getByText('There is no such chat.').waitFor()
     await check('a chat that is not there')
   })
+}
+
+/** Opens the list of chats where it is hidden. @returns whether it was: the window is narrow. */
+async function openList(page: Page): Promise<boolean> {
+  const opener = page.getByRole('button', { name: 'Show the chats' })
+  if (!(await opener.isVisible())) return false
+  await opener.click()
+  // Once it is open it takes the focus, which a test must not have set before.
+  await page.locator('.sidebar[data-open] :focus').waitFor()
+  return true
 }
 
 async function newChatFrom(page: Page, isNarrow: boolean) {
